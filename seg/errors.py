@@ -1,0 +1,39 @@
+"""Errors meant for the person who runs a command.
+
+A message names the file, key or value at fault, what was got and what is allowed. Commands print it without a
+traceback and exit with code 2; library callers catch `SegError` or one of its two kinds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class SegError(Exception):
+    """Something that the user can mend: the message says what and how."""
+
+
+class ConfigError(SegError):
+    """A configuration file, an override or a command-line value is wrong."""
+
+
+class DataError(SegError):
+    """An image, a mask, a sample list or a stored artefact is missing, broken or does not match the rest."""
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Runs a command's body and turns a `SegError` into one message on stderr.
+
+    Returns:
+        The exit code: 0, 2 for a `SegError`, 130 after Ctrl-C.
+    """
+    try:
+        command()
+    except SegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,94 @@
+"""What the class indices mean: names, colours and the index that means 'no label'."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from seg.errors import ConfigError
+
+Colour = tuple[int, int, int]
+
+VOID_COLOUR: Colour = (0, 0, 0)
+MAX_CLASSES = 255  # masks are uint8 and one value is left for void
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a dataset.
+
+    Attributes:
+        names: One name per class; class index = position. 2 to 255 names, unique, not empty.
+        colours: One RGB colour (0-255) per class, unique: what overlays use, and what `colour` masks are decoded by.
+        ignore_index: The uint8 value that marks void (unlabelled) pixels. Not a class index; never counted in
+            `num_classes`, a loss or a metric.
+
+    Raises:
+        ConfigError: A name or colour is repeated, the counts differ, or `ignore_index` is a class index.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        problems = label_problems(self.names, self.colours, self.ignore_index)
+        if problems:
+            raise ConfigError("; ".join(f"labels.{key}: {problem}" for key, problem in problems))
+
+    @classmethod
+    def from_names(cls, names: tuple[str, ...] | list[str], ignore_index: int = 255) -> LabelSet:
+        """A label set with distinct colours chosen for the caller."""
+        return cls(tuple(names), distinct_colours(len(names)), ignore_index)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    def colour_table(self) -> np.ndarray:
+        """(256, 3) uint8 RGB look-up table: class colours, black for void and for every unused index."""
+        table = np.full((256, 3), VOID_COLOUR, np.uint8)
+        table[: self.num_classes] = self.colours
+        return table
+
+
+def label_problems(names: tuple[str, ...], colours: tuple[Colour, ...], ignore_index: int) -> list[tuple[str, str]]:
+    """(key, problem) for everything wrong with a label set, so that a config can report all of it at once."""
+    problems = []
+    if not 2 <= len(names) <= MAX_CLASSES:
+        problems.append(("names", f"got {len(names)} classes, allowed: 2 to {MAX_CLASSES}"))
+    for repeated in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(("names", f"'{repeated}' stands twice, allowed: each name once"))
+    if len(colours) != len(names):
+        problems.append(("colours", f"got {len(colours)} colours for {len(names)} names, allowed: one colour a class"))
+    for twice in sorted({colour for colour in colours if colours.count(colour) > 1}):
+        problems.append(("colours", f"{list(twice)} stands twice, allowed: each colour once"))
+    if any(not 0 <= value <= 255 for colour in colours for value in colour):
+        problems.append(("colours", "a value is outside 0 to 255"))
+    if not 0 <= ignore_index <= 255:
+        problems.append(("ignore_index", f"got {ignore_index}, allowed: 0 to 255"))
+    elif ignore_index < len(names):
+        problems.append(
+            (
+                "ignore_index",
+                f"got {ignore_index}, which is class '{names[ignore_index]}'; allowed: {len(names)} to 255",
+            )
+        )
+    return problems
+
+
+def distinct_colours(count: int) -> tuple[Colour, ...]:
+    """`count` different colours: hues a golden angle apart, so that neighbouring classes look unlike, in shifting
+    brightness, so that 255 classes still differ."""
+    colours = []
+    for index in range(count):
+        hue = (index * 0.618034) % 1.0
+        saturation = (0.75, 0.5, 0.95)[index % 3]
+        value = (0.95, 0.75, 0.55)[(index // 3) % 3]
+        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
+    if len(set(colours)) != count:  # rounding may not merge two classes
+        raise AssertionError(f"distinct_colours({count}) repeats a colour")
+    return tuple(colours)

@@ -1,0 +1,1 @@
+"""One confusion matrix over the whole split, and the scores read from it."""

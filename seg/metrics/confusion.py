@@ -1,0 +1,109 @@
+"""The streaming confusion matrix, on device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from seg.errors import ConfigError
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="seg")
+class ConfusionMatrix(keras.metrics.Metric):
+    """Sums the confusion matrix of all batches and reports per-class and mean IoU.
+
+    IoU_c = TP_c / (TP_c + FP_c + FN_c) of the summed counts, never a mean of batch IoUs. Pass it under `metrics=`;
+    `weighted_metrics=` would weigh pixels, which a count of pixels refuses.
+
+    Attributes:
+        matrix: (C, C) int64, rows = labels, columns = predictions (the arg max of the logits), void left out.
+        unknown: int64, pixels whose label is neither a class nor `ignore_index`. The data layer refuses such
+            labels; should one come another way, every result is NaN instead of a score of the other pixels.
+
+    Raises:
+        ValueError: Fewer than 2 or repeated class names.
+        ConfigError: The backend has no int64, so that counts could wrap (JAX by default).
+    """
+
+    def __init__(self, class_names: Sequence[str], ignore_index: int = 255, name: str = "confusion") -> None:
+        super().__init__(name=name, dtype="float32")
+        self.class_names = tuple(class_names)
+        self.ignore_index = ignore_index
+        if len(self.class_names) < 2 or len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"class_names: got {list(class_names)}, allowed: two or more, each once")
+        if not has_int64():
+            raise ConfigError(
+                f"metric '{name}': the Keras backend '{keras.backend.backend()}' has no int64 and pixel counts could "
+                "wrap, allowed: a backend with int64 (for JAX set the environment variable JAX_ENABLE_X64=1)"
+            )
+        size = len(self.class_names)
+        self.matrix = self.add_variable((size, size), initializer="zeros", dtype="int64", name="matrix")
+        self.unknown = self.add_variable((), initializer="zeros", dtype="int64", name="unknown")
+
+    def update_state(self, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Adds the pixels of one batch.
+
+        Args:
+            labels: (N, H, W), any integer dtype.
+            logits: (N, H, W, C), any float dtype; among equal logits the first class is the prediction.
+            sample_weight: Only None, which is what Keras passes under `metrics=`.
+
+        Raises:
+            ValueError: A dtype or shape is not as above, or a sample weight is given.
+        """
+        if sample_weight is not None:
+            raise ValueError(f"metric '{self.name}': got sample_weight, allowed: none (pass it under metrics=)")
+        labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+        self._check(labels, logits)
+        size = len(self.class_names)
+        cells = size * size
+        labels = ops.cast(labels, "int32")
+        predictions = ops.cast(ops.argmax(logits, axis=-1), "int32")  # (N, H, W)
+        is_class = ops.logical_and(labels >= 0, labels < size)
+        # Two extra bins, for void and for unknown labels, keep every shape static. segment_sum and not bincount, whose
+        # length XLA and JAX cannot compile.
+        bins = ops.where(is_class, labels * size + predictions, cells + 1)
+        bins = ops.reshape(ops.where(ops.equal(labels, self.ignore_index), cells, bins), (-1,))
+        counts = ops.cast(ops.segment_sum(ops.ones_like(bins), bins, num_segments=cells + 2), "int64")
+        self.matrix.assign_add(ops.reshape(counts[:cells], (size, size)))
+        self.unknown.assign_add(counts[cells + 1])
+
+    def _check(self, labels: Tensor, logits: Tensor) -> None:
+        dtype = keras.backend.standardize_dtype(labels.dtype)
+        if "int" not in dtype:
+            raise ValueError(f"metric '{self.name}': got labels of dtype {dtype}, allowed: any integer dtype")
+        if len(labels.shape) + 1 != len(logits.shape) or logits.shape[-1] != len(self.class_names):
+            raise ValueError(
+                f"metric '{self.name}': got shapes {tuple(labels.shape)} and {tuple(logits.shape)}, "
+                f"allowed: labels (N, H, W) and logits (N, H, W, {len(self.class_names)})"
+            )
+
+    def result(self) -> dict[str, Tensor]:
+        """`mean_iou` and `iou/<class name>`, scalar float32.
+
+        A class absent from labels and predictions is NaN and leaves the mean, which is NaN when no class is left.
+        """
+        matrix = ops.convert_to_tensor(self.matrix)
+        true_positives = ops.diagonal(matrix)
+        union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - true_positives
+        present = ops.logical_and(union > 0, ops.equal(ops.convert_to_tensor(self.unknown), 0))
+        shares = ops.divide_no_nan(ops.cast(true_positives, "float32"), ops.cast(union, "float32"))
+        iou = ops.where(present, shares, float("nan"))  # (C,)
+        num_present = ops.sum(ops.cast(present, "float32"))
+        total = ops.sum(ops.where(present, shares, 0.0))
+        mean_iou = ops.where(num_present > 0, ops.divide_no_nan(total, num_present), float("nan"))
+        return {"mean_iou": mean_iou} | {f"iou/{name}": iou[index] for index, name in enumerate(self.class_names)}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain values."""
+        return {"class_names": list(self.class_names), "ignore_index": self.ignore_index, "name": self.name}
+
+
+def has_int64() -> bool:
+    """Whether an int64 tensor of this backend is one; JAX without x64 hands out int32."""
+    return bool(keras.backend.standardize_dtype(ops.zeros((), dtype="int64").dtype) == "int64")

@@ -1,0 +1,137 @@
+"""The pieces a U-Net is built of: normalisation, the double convolution, padding to a multiple and back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+Norm = Literal["batch", "group", "none"]
+
+# Statistics follow the data faster than with Keras's 0.99: a run of a few hundred steps must end with usable ones.
+BATCH_NORM_MOMENTUM = 0.9
+GROUP_SIZE = 8  # channels that one group normalisation group spans
+
+
+@keras.saving.register_keras_serializable(package="seg")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over (N, H, W) by TensorFlow's fused kernel; the same variables and results as Keras's.
+
+    y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with the batch's mean and biased variance in training and
+    the moving ones in inference (Ioffe & Szegedy, ICML 2015, arXiv:1502.03167). Keras 3 computes it unfused on
+    TensorFlow, which costs about five times as much on CPU in bfloat16. On other backends and for what the kernel does
+    not know (a mask, inputs that are not (N, H, W, C), float64, `renorm`, `synchronized`) Keras's own computation runs.
+
+    Input and output: (N, H, W, C) in the compute dtype; scale, offset and statistics stay float32.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if keras.backend.backend() == "tensorflow" and mask is None and self._kernel_takes(inputs):
+            return self._fused(inputs, bool(training) and self.trainable)
+        return super().call(inputs, training=training, mask=mask)
+
+    def _kernel_takes(self, inputs: Any) -> bool:
+        channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
+        return channels_last and inputs.dtype != "float64" and not self.renorm and not self.synchronized
+
+    def _fused(self, inputs: Any, training: bool) -> Any:
+        import tensorflow as tf  # the one TensorFlow-only fast path of the models; see the class docstring
+
+        gamma = self.gamma if self.scale else ops.ones_like(self.moving_mean)
+        beta = self.beta if self.center else ops.zeros_like(self.moving_mean)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            ops.cast(gamma, "float32"),
+            ops.cast(beta, "float32"),
+            mean=None if training else ops.cast(self.moving_mean, "float32"),
+            variance=None if training else ops.cast(self.moving_variance, "float32"),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            # The kernel returns the unbiased variance; Keras keeps the biased one. A single pixel has variance 0.
+            pixels = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
+            variance = variance * (pixels - 1.0) / pixels
+            momentum = self.momentum
+            self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
+            self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="seg")
+class PadToMultiple(keras.layers.Layer):
+    """Pads images at the bottom and right with zeros until both sides are multiples of `multiple`.
+
+    (N, H, W, C) -> (N, H', W', C) with H' = multiple ceil(H / multiple). `CropLike` undoes it, so that a network with
+    `depth` halvings takes any height and width and drops no pixel.
+    """
+
+    def __init__(self, multiple: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, inputs: Any) -> Any:
+        height, width = ops.shape(inputs)[1:3]
+        if isinstance(height, int) and isinstance(width, int) and not (height % self.multiple or width % self.multiple):
+            return inputs
+        return ops.pad(inputs, [[0, 0], [0, -height % self.multiple], [0, -width % self.multiple], [0, 0]])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, height, width, channels = input_shape
+        return batch, self._padded(height), self._padded(width), channels
+
+    def _padded(self, size: int | None) -> int | None:
+        return None if size is None else size + -size % self.multiple
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "multiple": self.multiple}
+
+
+@keras.saving.register_keras_serializable(package="seg")
+class CropLike(keras.layers.Layer):
+    """Crops (N, H', W', C) to the height and width of a reference (N, H, W, ...), from the top left."""
+
+    def call(self, inputs: Any, reference: Any) -> Any:
+        height, width = ops.shape(reference)[1:3]
+        return inputs[:, :height, :width, :]
+
+    def compute_output_shape(
+        self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        return inputs_shape[0], reference_shape[1], reference_shape[2], inputs_shape[3]
+
+
+def normalization(norm: Norm, channels: int, name: str) -> keras.layers.Layer | None:
+    """The normalisation layer after a convolution: fused batch norm, group norm of 8 channels a group
+    (Wu & He, ECCV 2018, arXiv:1803.08494: for batches too small for batch statistics), or None."""
+    if norm == "batch":
+        return FusedBatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")
+    if norm == "group":
+        groups = max(1, channels // GROUP_SIZE)
+        while channels % groups:
+            groups -= 1
+        return keras.layers.GroupNormalization(groups=groups, name=f"{name}_norm")
+    return None
+
+
+def conv_norm_relu(x: Any, filters: int, norm: Norm, name: str, kernel_size: int = 3) -> Any:
+    """Convolution, normalisation, ReLU: (N, H, W, *) -> (N, H, W, filters). The bias is the normalisation's."""
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        padding="same",
+        use_bias=norm == "none",
+        kernel_initializer="he_normal",  # He et al., ICCV 2015: what ReLU networks from scratch need
+        name=f"{name}_conv",
+    )(x)
+    layer = normalization(norm, filters, name)
+    if layer is not None:
+        x = layer(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def double_conv(x: Any, filters: int, norm: Norm, name: str) -> Any:
+    """Two 3 x 3 convolutions, each with normalisation and ReLU: the U-Net's block."""
+    x = conv_norm_relu(x, filters, norm, f"{name}_1")
+    return conv_norm_relu(x, filters, norm, f"{name}_2")

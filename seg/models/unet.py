@@ -1,0 +1,76 @@
+"""The U-Net: contracting and expanding path with skip connections, padded so that output size = input size."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+
+from seg.models.blocks import CropLike, Norm, PadToMultiple, conv_norm_relu, double_conv
+
+Upsampling = Literal["transpose", "bilinear"]
+
+
+def unet_layers(
+    *,
+    bands: int,
+    num_classes: int,
+    depth: int = 4,
+    base_filters: int = 32,
+    norm: Norm = "batch",
+    dropout: float = 0.0,
+    upsampling: Upsampling = "transpose",
+) -> tuple[Any, Any]:
+    """The symbolic input and output of a U-Net, for any `keras.Model` subclass to be built on.
+
+    Ronneberger, Fischer & Brox, "U-Net", MICCAI 2015, arXiv:1505.04597, with normalisation after each convolution and
+    zero padding instead of valid convolutions, so that logits lie on the input's grid.
+
+    Args:
+        bands: Channels of the images.
+        num_classes: Channels C of the logits.
+        depth: Halvings of the resolution (the paper: 4). Level k has base_filters * 2^k filters.
+        base_filters: Filters at full resolution (the paper: 64).
+        norm: `batch` | `group` | `none`.
+        dropout: Share of channels dropped (whole feature maps) at the two deepest levels, in [0, 1).
+        upsampling: `transpose` (learned 2 x 2 transposed convolution, the paper's) or `bilinear` (resize, then 1 x 1
+            convolution: fewer weights, no checkerboard).
+
+    Returns:
+        (images, logits): images (N, H, W, bands) float32 of any H, W >= 1; logits (N, H, W, C) float32 whatever the
+        precision policy, because losses and argmax need it.
+    """
+    images = keras.Input((None, None, bands), name="images")
+    x = PadToMultiple(2**depth, name="pad")(images)
+
+    skips = []
+    for level in range(depth):
+        x = double_conv(x, base_filters * 2**level, norm, f"down{level}")
+        skips.append(x)
+        x = keras.layers.MaxPooling2D(name=f"down{level}_pool")(x)
+        if dropout and level == depth - 1:
+            x = keras.layers.SpatialDropout2D(dropout, name=f"down{level}_dropout")(x)
+
+    x = double_conv(x, base_filters * 2**depth, norm, "bottom")
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
+
+    for level in reversed(range(depth)):
+        filters = base_filters * 2**level
+        x = _upsample(x, filters, norm, upsampling, f"up{level}")
+        x = keras.layers.Concatenate(name=f"up{level}_join")([skips[level], x])
+        x = double_conv(x, filters, norm, f"up{level}")
+
+    logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    return images, CropLike(dtype="float32", name="crop")(logits, images)
+
+
+def _upsample(x: Any, filters: int, norm: Norm, upsampling: Upsampling, name: str) -> Any:
+    """Doubles height and width: (N, H, W, *) -> (N, 2H, 2W, filters)."""
+    if upsampling == "transpose":
+        return keras.layers.Conv2DTranspose(
+            filters, 2, strides=2, kernel_initializer="he_normal", name=f"{name}_transpose"
+        )(x)
+    # The 1 x 1 convolution runs first, at a quarter of the pixels: it commutes with the interpolation.
+    x = conv_norm_relu(x, filters, norm, f"{name}_reduce", kernel_size=1)
+    return keras.layers.UpSampling2D(interpolation="bilinear", name=f"{name}_resize")(x)

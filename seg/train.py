@@ -1,0 +1,259 @@
+"""`python -m seg.train`: from a configuration to a trained model, with everything on the way kept in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from seg.config import Config, dump_config, load_config
+from seg.errors import ConfigError, DataError, run_command
+
+if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
+    import keras
+
+    from seg.balance import ClassCounts
+    from seg.data.samples import Sample, Splits
+    from seg.metrics.confusion import ConfusionMatrix
+    from seg.training.callbacks import OverlaySample
+    from seg.training.run_dir import RunDir
+    from seg.training.segmenter import Segmenter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
+
+OVERLAY_SIDE = 512  # pixels; larger pictures would fill the event files and TensorBoard shows no more
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seg.train",
+        description="Counts the classes of the training masks, weights them, trains a U-Net, reports per-class IoU.",
+        epilog="example: python -m seg.train --config configs/quickstart.yaml training.epochs=3",
+    )
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--config", type=Path, metavar="FILE", help="a YAML file such as configs/quickstart.yaml")
+    start.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was stopped")
+    parser.add_argument("--run-dir", type=Path, help="the new run's folder; left out: output.root/<name>-<date>-<time>")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes one key of the configuration")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _start(args))
+
+
+def _start(args: argparse.Namespace) -> None:
+    from seg.training.run_dir import RunDir
+
+    if args.resume:
+        if args.overrides or args.run_dir:
+            raise ConfigError("--resume goes on with the run's own configuration; allowed: no overrides, no --run-dir")
+        run = RunDir.open(args.resume)
+        train(run.config(), run)
+    else:
+        config = load_config(args.config, args.overrides)
+        train(config, RunDir.new(args.run_dir) if args.run_dir else RunDir.dated(Path(config.output.root), config.name))
+
+
+def train(config: Config, run: RunDir) -> None:
+    """Trains `config` in `run`, from its last checkpoint if it has one, and prints the best epoch's per-class IoU.
+
+    Nothing is written before all masks of the training split have been read.
+
+    Raises:
+        DataError: The data, a stored artefact or the run folder is at fault.
+    """
+    from seg import build
+
+    splits = build.samples(config)
+    counts = count_classes(config, run, splits["train"])
+    weights = build.weights(config, counts)
+
+    from seg.training.hardware import start_tensorflow
+
+    num_gpus = start_tensorflow()
+    from seg.data.dataset import steps_per_epoch, user_errors
+
+    steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
+    start_run(run, config, splits, counts, weights)
+    model, confusion = build_model(config, run, weights, steps, num_gpus)
+    log = resume(model, run, steps)
+    with user_errors():
+        val = build.evaluation_data(config, splits["val"])
+        model.fit(
+            build.training_data(config, splits["train"], first_epoch=len(log)),
+            validation_data=val,
+            epochs=config.training.epochs,
+            initial_epoch=len(log),
+            steps_per_epoch=steps,
+            callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights)),
+            shuffle=False,  # the stream has its order
+            verbose=0,
+        )
+        model.load_weights(run.best)
+        model.evaluate(val, verbose=0)
+    report(run, splits, confusion)
+
+
+def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts:
+    """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
+    just these masks, else counted."""
+    from seg import build
+    from seg.balance import ClassCounts, count_masks, fingerprint_files
+
+    labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
+    masks = [sample.mask for sample in samples]
+    artefact = run.counts if run.counts.exists() else config.class_weights.counts
+    if artefact is not None:
+        counts = ClassCounts.load(Path(artefact))
+        counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+        return counts
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes", total=len(masks))
+        return count_masks(masks, labels, encoding, root=root, progress=lambda done: bar.update(task, completed=done))
+
+
+def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, weights: np.ndarray) -> None:
+    """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
+    from seg.balance import weight_warnings
+
+    if not run.path.exists():
+        run.create(config)
+        counts.save(run.counts)
+        run.write_json("class_weights.json", dict(zip(counts.names, weights.tolist(), strict=True)))
+    console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
+    table = Table("class", "pixels", "share", "images", "weight", title="training masks")
+    for row in class_rows(counts, weights):
+        table.add_row(*row)
+    console.print(table)
+    for warning in weight_warnings(counts, weights, config.class_weights.scheme):
+        console.print(f"warning: {warning}")
+
+
+def class_rows(counts: ClassCounts, weights: np.ndarray) -> list[tuple[str, ...]]:
+    """(class, pixels, share, images that contain it, weight) of each class, as text."""
+    return [
+        (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
+        for name, pixels, share, images, weight in zip(
+            counts.names, counts.pixel_counts, counts.frequencies, counts.image_counts, weights, strict=True
+        )
+    ]
+
+
+def build_model(
+    config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int
+) -> tuple[Segmenter, ConfusionMatrix]:
+    """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
+    import keras
+
+    from seg import build
+    from seg.metrics.confusion import ConfusionMatrix
+    from seg.training.hardware import environment, precision_policy
+    from seg.training.segmenter import Segmenter
+
+    policy = precision_policy(config.training.precision, num_gpus)
+    run.write_json("environment.json", environment(num_gpus, policy))
+    keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(config.seed)
+    confusion = ConfusionMatrix(config.labels.names, config.labels.ignore_index)
+    model = Segmenter(*build.network(config))
+    model.compile(
+        optimizer=build.optimizer(config, steps),
+        loss=build.loss(config, weights),
+        metrics=[confusion],
+        jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
+    )
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
+    console.print(f"{model.count_params():,} parameters, {policy}, {num_gpus} GPUs")
+    return model, confusion
+
+
+def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
+    """Loads the last checkpoint, if there is one; returns the log rows of the epochs it has behind it.
+
+    The optimizer's step count says how far the checkpoint is: one source, which cannot disagree with the weights.
+    """
+    from seg.training.callbacks import read_log
+
+    if not run.last.exists():
+        return []
+    model.load_weights(run.last)
+    iterations = int(model.optimizer.iterations)
+    for layer in model.layers:  # Keras does not save how far dropout's random stream has come: one draw a step
+        if (generator := getattr(layer, "seed_generator", None)) is not None:
+            generator.state.assign([generator.state[0], iterations])
+    epochs = iterations // steps
+    rows = read_log(run.log, epochs)
+    if len(rows) < epochs:
+        raise DataError(f"{run.log}: got {len(rows)} epochs, but {run.last} has {epochs}; allowed: a row an epoch")
+    console.print(f"resuming after epoch {epochs}")
+    return rows
+
+
+def callbacks(
+    config: Config,
+    run: RunDir,
+    log: list[dict[str, str]],
+    steps: int,
+    val: Sequence[Sample],
+    classes: list[tuple[str, ...]],
+) -> list[keras.callbacks.Callback]:
+    """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
+    from seg import build
+    from seg.training import callbacks as on
+
+    head = "| class | pixels | share | images | weight |\n|---|---|---|---|---|\n"
+    texts = {
+        "classes": head + "\n".join("| " + " | ".join(row) + " |" for row in classes),
+        "config": f"```yaml\n{dump_config(config)}```",
+    }
+    history = [float(row[on.MONITOR]) for row in log]
+    return [
+        on.EpochFacts(steps * config.training.batch_size),
+        on.TrainingLog(run.log, log),
+        on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),
+        on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
+        on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
+    ]
+
+
+def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySample]:
+    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them."""
+    from seg import build
+    from seg.data.dataset import load_pair
+    from seg.training.callbacks import OverlaySample
+
+    count = min(config.output.overlays, len(samples))
+    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
+    preprocessing = build.preprocessing(config)
+    drawn = []
+    for sample in chosen:
+        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
+        drawn.append(OverlaySample(sample.image.stem, image, preprocessing.prepare(image), mask))
+    return drawn
+
+
+def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
+    """Prints the per-class scores of the last evaluation, and what to type next."""
+    from seg.inference.report import scores_table
+
+    from seg.metrics.iou import scores
+
+    matrix = np.asarray(confusion.matrix)
+    console.print(scores_table(scores(matrix), confusion.class_names, title="validation, best epoch"))
+    console.print(f"watch    tensorboard --logdir {run.path.parent}")
+    if "test" in splits:
+        console.print(f"test     python -m seg.evaluate {run.path} --split test")
+    console.print(f"predict  python -m seg.predict {run.path} IMAGES --out predictions")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

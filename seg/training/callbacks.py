@@ -1,0 +1,210 @@
+"""What happens beside the training steps: progress, log.csv, TensorBoard, checkpoints, early stopping."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seg.labels import LabelSet
+from seg.training.overlay import panel
+
+MONITOR = "val_mean_iou"
+Logs = dict[str, Any] | None
+
+
+class EpochFacts(keras.callbacks.Callback):
+    """Adds `learning_rate`, `images_per_second` and `seconds` to the epoch's logs, for the callbacks behind it."""
+
+    def __init__(self, images_per_epoch: int) -> None:
+        super().__init__()
+        self.images_per_epoch = images_per_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._started = time.perf_counter()
+        self._trained = self._started
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._trained = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs["images_per_second"] = self.images_per_epoch / (self._trained - self._started)
+        logs["seconds"] = time.perf_counter() - self._started
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line an epoch, and on a terminal a bar with the time left below it."""
+
+    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, first_epoch: int = 0) -> None:
+        super().__init__()
+        self.console = console
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=epochs * steps_per_epoch, epoch=first_epoch + 1)
+        self.bar.advance(self.task, first_epoch * steps_per_epoch)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.bar.start()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        self.bar.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.bar.update(self.task, epoch=epoch + 1)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        self.console.print(
+            f"epoch {epoch + 1:3d}/{self.epochs}  loss {logs['loss']:.4f}  val loss {logs['val_loss']:.4f}  "
+            f"val mean IoU {logs[MONITOR]:.4f}  {logs['images_per_second']:.1f} images/s  {logs['seconds']:.0f} s",
+            highlight=False,
+        )
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """best.keras by validation mean IoU, last.keras each epoch; ends training after `patience` epochs without a better.
+
+    last.keras is written last: it holds the optimizer and so says how far the run is, and everything that belongs to
+    an epoch is on disk once it is there.
+    """
+
+    def __init__(self, best: Path, last: Path, *, history: Sequence[float] = (), patience: int | None = None) -> None:
+        """`history`: the monitored value of the epochs before a resume."""
+        super().__init__()
+        self.best, self.last, self.patience = best, last, patience
+        self.history = list(history)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        self.history.append(float(logs[MONITOR]))
+        if best_epoch(self.history) == len(self.history) - 1:
+            save_model(self.model, self.best)
+        save_model(self.model, self.last)
+        if out_of_patience(self.history, self.patience):
+            self.model.stop_training = True
+
+
+def best_epoch(history: Sequence[float]) -> int:
+    """Index of the first highest value; NaN (no class present) counts as lowest."""
+    return int(np.argmax([-math.inf if math.isnan(value) else value for value in history]))
+
+
+def out_of_patience(history: Sequence[float], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought nothing better."""
+    return patience is not None and bool(history) and len(history) - 1 - best_epoch(history) >= patience
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Saves under a temporary name and renames, so that a kill in the middle leaves the old checkpoint."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    model.save(temporary)
+    os.replace(temporary, path)
+
+
+class TrainingLog(keras.callbacks.Callback):
+    """log.csv: a row an epoch with everything in the logs. Rewritten whole and renamed, so it never has half a row."""
+
+    def __init__(self, path: Path, rows: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__()
+        self.path = path
+        self.rows: list[Mapping[str, Any]] = list(rows)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.rows.append({"epoch": epoch, **(logs or {})})
+        temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[-1]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.path)
+
+
+def read_log(path: Path, epochs: int) -> list[dict[str, str]]:
+    """The rows of the first `epochs` epochs; a later row belongs to an epoch that did not reach its checkpoint."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))[:epochs]
+
+
+@dataclass(frozen=True)
+class OverlaySample:
+    """A validation sample that is drawn each epoch: `picture` as read (H, W, bands), `inputs` as the model sees it
+    (H, W, bands) float32, `mask` (H, W) uint8."""
+
+    name: str
+    picture: np.ndarray
+    inputs: np.ndarray
+    mask: np.ndarray
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Scalars under `train` and `val`, overlays of fixed validation samples, and the run's texts.
+
+    Tags: `loss`, `loss/<term>`, `mean_iou`, `iou/<class name>`, `learning_rate`, `images_per_second`; images
+    `overlay/<sample>`: image | labels | prediction; texts `classes` and `config`. Steps count finished epochs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        labels: LabelSet,
+        *,
+        texts: Mapping[str, str],
+        overlays: Sequence[OverlaySample],
+    ) -> None:
+        super().__init__()
+        self.folder, self.labels, self.texts, self.overlays = folder, labels, texts, overlays
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        import tensorflow as tf
+
+        self._writers = {run: tf.summary.create_file_writer(str(self.folder / run)) for run in ("train", "val")}
+        with self._writers["train"].as_default(step=0):
+            for name, text in self.texts.items():
+                tf.summary.text(name, text)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        import tensorflow as tf
+
+        for key, value in (logs or {}).items():
+            if key == "seconds":
+                continue
+            run, tag = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
+            with self._writers[run].as_default(step=epoch + 1):
+                tf.summary.scalar(tag, value)
+        with self._writers["val"].as_default(step=epoch + 1):
+            for sample in self.overlays:
+                logits = self.model(sample.inputs[None], training=False)
+                prediction = keras.ops.convert_to_numpy(logits)[0].argmax(-1).astype(np.uint8)
+                picture = panel(sample.picture, sample.mask, prediction, self.labels)
+                tf.summary.image(f"overlay/{sample.name}", picture[None])
+        for writer in self._writers.values():
+            writer.flush()

@@ -1,0 +1,93 @@
+"""What the run computes on: GPUs, bfloat16 units, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+PACKAGES = ("tensorflow", "keras", "numpy", "albumentations", "opencv-python-headless")
+
+
+def start_tensorflow() -> int:
+    """Imports TensorFlow and lets it take GPU memory as it needs it instead of all at once.
+
+    Returns:
+        The number of GPUs.
+    """
+    with quiet_stderr():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return len(gpus)
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Holds back what native code writes to stderr; shown after all if an exception passes.
+
+    TensorFlow's libraries write a screenful of notes (no CUDA driver, oneDNN is on) before any log level acts.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def precision_policy(precision: Literal["auto", "float32", "mixed_bfloat16"], num_gpus: int) -> str:
+    """The Keras dtype policy: `auto` is mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
+    if precision != "auto":
+        return precision
+    return "mixed_bfloat16" if num_gpus or has_bfloat16_units() else "float32"
+
+
+def has_bfloat16_units() -> bool:
+    """Whether the CPU has AMX or AVX-512 bfloat16 instructions; without them bfloat16 is emulated and slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def environment(num_gpus: int, policy: str) -> dict[str, Any]:
+    """Versions and hardware, for the run folder."""
+    import keras
+
+    return {
+        "python": platform.python_version(),
+        "packages": {package: metadata.version(package) for package in PACKAGES},
+        "backend": keras.backend.backend(),
+        "precision": policy,
+        "gpus": num_gpus,
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seg.losses import Combined, CrossEntropy, Dice, Focal, SegmentationLoss, cross_entropy, dice_loss, focal_loss
+
+WEIGHTS = [0.5, 1.0, 2.0, 4.0]
+LOSSES = [
+    CrossEntropy(class_weights=WEIGHTS, ignore_index=9, label_smoothing=0.1, normalize="weights", name="ce"),
+    Focal(gamma=1.5, class_weights=np.array(WEIGHTS), ignore_index=9, normalize="all"),
+    Dice(class_weights=tuple(WEIGHTS), ignore_index=9, smooth=2.0, reduction="image", absent="count"),
+    Combined([(1.0, CrossEntropy(ignore_index=9)), (0.5, Dice(ignore_index=9))], name="sum"),
+]
+
+
+def model() -> keras.Model:
+    return keras.Sequential([keras.Input((None, None, 2)), keras.layers.Conv2D(4, 1)])
+
+
+@pytest.mark.parametrize(
+    ("loss", "function"),
+    [(CrossEntropy, cross_entropy), (Focal, focal_loss), (Dice, dice_loss)],
+)
+def test_classes_are_their_functions(batch, loss, function):
+    assert float(loss()(*batch)) == float(function(*batch))
+    assert float(loss(class_weights=WEIGHTS)(*batch)) == float(function(*batch, class_weights=WEIGHTS))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy, Focal])
+def test_sample_weights_are_pixel_weights(batch, loss):
+    function = {CrossEntropy: cross_entropy, Focal: focal_loss}[loss]
+    weights = np.random.default_rng(0).random(batch[0].shape)
+    assert float(loss()(*batch, sample_weight=weights)) == float(function(*batch, pixel_weights=weights))
+
+
+def test_large_integer_labels_do_not_pass_through_float32(batch):
+    # 2**24 + 1 is no float32: Keras's own __call__ would make it 2**24, another label.
+    labels = np.where(batch[0] == 255, 2**24 + 1, batch[0].astype(np.int32))
+    assert float(CrossEntropy(ignore_index=2**24 + 1)(labels, batch[1])) == float(cross_entropy(*batch))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_serialised_and_back(batch, loss):
+    config = keras.saving.serialize_keras_object(loss)
+    assert config["registered_name"].startswith("seg>")
+    assert loss.name in str(config["config"])
+    copy = keras.saving.deserialize_keras_object(config)
+    labels = np.where(batch[0] == 255, 9, batch[0])
+    assert copy.get_config() == loss.get_config()
+    assert float(copy(labels, batch[1])) == float(loss(labels, batch[1]))
+
+
+# Keras 3.15 reads TensorFlow variables with np.array(), which NumPy 2 warns about.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+@pytest.mark.parametrize("labels_dtype", [np.uint8, np.int64])
+def test_compile_fit_save_and_load(tmp_path, loss, labels_dtype):
+    generator = np.random.default_rng(0)
+    images = generator.random((4, 6, 7, 2), np.float32)
+    labels = generator.choice([0, 1, 2, 3, 9], (4, 6, 7)).astype(labels_dtype)
+    trained = model()
+    trained.compile("sgd", loss=loss)
+    history = trained.fit(images, labels, batch_size=4, epochs=2, verbose=0).history["loss"]
+    assert history[1] < history[0]
+    trained.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.loss.get_config() == loss.get_config()
+    expected = trained.evaluate(images, labels, verbose=0)
+    assert loaded.evaluate(images, labels, verbose=0) == pytest.approx(expected, rel=1e-6)
+    assert expected == pytest.approx(float(loss(labels, trained(images))), rel=1e-5)
+
+
+def test_fit_takes_maps_of_sample_weights():
+    images, labels = np.ones((2, 4, 4, 2), np.float32), np.zeros((2, 4, 4), np.uint8)
+    weights = np.zeros((2, 4, 4), np.float32)
+    trained = model()
+    trained.compile("sgd", loss=CrossEntropy())
+    assert trained.fit(images, labels, sample_weight=weights, verbose=0).history["loss"] == [0.0]
+    with pytest.raises(ValueError, match=r"pixel_weights: got shape \(2,\), allowed: \(2, 4, 4\)"):
+        trained.evaluate(images, labels, sample_weight=np.ones(2, np.float32), verbose=0)
+
+
+def test_mixed_precision_models_are_judged_in_float32():
+    images, labels = np.ones((1, 4, 4, 2), np.float32), np.zeros((1, 4, 4), np.uint8)
+    head = keras.layers.Conv2D(4, 1, dtype="mixed_bfloat16")
+    trained = keras.Sequential([keras.Input((None, None, 2)), head])
+    assert keras.backend.standardize_dtype(trained(images).dtype) == "bfloat16"
+    for loss in (CrossEntropy(), Focal(), Dice()):
+        assert keras.backend.standardize_dtype(loss(labels, trained(images)).dtype) == "float32"
+
+
+def test_divided_by_the_replicas_as_keras_s_losses_are(batch, monkeypatch):
+    class TwoReplicas:
+        num_replicas_in_sync = 2
+
+    loss = Combined([(1.0, CrossEntropy()), (1.0, Dice())])
+    alone = float(loss(*batch))
+    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
+    assert float(loss(*batch)) == pytest.approx(alone / 2, rel=1e-6)  # divided once, not once a term and once more
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 1.0], [float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0]])
+def test_weights_that_mean_nothing_are_refused(weights):
+    message = "class_weights: got .*, allowed: finite, not negative, at least one above 0"
+    for loss in (CrossEntropy, Focal, Dice):
+        with pytest.raises(ValueError, match=message):
+            loss(class_weights=weights)
+
+
+def test_the_base_has_no_formula(batch):
+    with pytest.raises(NotImplementedError):
+        SegmentationLoss("base")(*batch)
