@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
-OVERLAY_SIDE = 512  # pixels; larger pictures would fill the event files and TensorBoard shows no more
-
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -237,17 +235,19 @@ def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySa
     drawn = []
     for sample in chosen:
         image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
-        drawn.append(OverlaySample(sample.image.stem, image, preprocessing.prepare(image), mask))
+        picture = preprocessing.augmentable(image)  # uint8, or float in [0, 1]
+        drawn.append(OverlaySample(sample.image.stem, picture, preprocessing.prepare(image), mask))
     return drawn
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
     """Prints the per-class scores of the last evaluation, and what to type next."""
-    from seg.inference.report import scores_table
+    import keras
 
+    from seg.inference.report import scores_table
     from seg.metrics.iou import scores
 
-    matrix = np.asarray(confusion.matrix)
+    matrix = keras.ops.convert_to_numpy(confusion.matrix)
     console.print(scores_table(scores(matrix), confusion.class_names, title="validation, best epoch"))
     console.print(f"watch    tensorboard --logdir {run.path.parent}")
     if "test" in splits:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seg.config import dump_config, load_config, main, validate
@@ -119,11 +119,16 @@ def test_validating_leaves_the_tree_as_it_was():
         ("[1]: 2", "FILE:1:1: not valid YAML: found unhashable key"),
         ("a: &x 1\nb: *x", "FILE:2:4: not valid YAML: alias *x; allowed: the value itself"),
         ("a: &x {b: *x}", "FILE:1:11: not valid YAML: alias *x; allowed: the value itself"),
-        ("a: !!python/object:os.x {}", "FILE:1:4: not valid YAML: tag tag:yaml.org,2002:python/object:os.x; "
-         "allowed: the value itself"),  # fmt: skip
+        (
+            "a: !!python/object:os.x {}",
+            "FILE:1:4: not valid YAML: tag tag:yaml.org,2002:python/object:os.x; allowed: the value itself",
+        ),  # fmt: skip
         ("a: !mine 3", "FILE:1:4: not valid YAML: tag !mine; allowed: the value itself"),
-        ("a: \x01", "FILE: not valid YAML: unacceptable character #x0001: special characters are not allowed in "
-         '"<unicode string>", position 3'),  # fmt: skip
+        (
+            "a: \x01",
+            "FILE: not valid YAML: unacceptable character #x0001: special characters are not allowed in "
+            '"<unicode string>", position 3',
+        ),  # fmt: skip
         (b"name: \xff", "FILE: not UTF-8 text: invalid start byte at byte 6"),
     ],
 )
@@ -195,14 +200,22 @@ def test_later_overrides_win(tmp_path: Path):
         ("training..epochs=3", "override 'training..epochs=3': allowed: key.sub=value, for example training.epochs=3"),
         ("name.sub=3", "override 'name.sub=3': name is 'test', which has no keys"),
         ("name.sub.key=3", "override 'name.sub.key=3': name is 'test', which has no keys"),
-        ("labels.names.2=x", "override 'labels.names.2=x': labels.names is a list; got '2', "
-         "allowed: an index from 0 to 1"),  # fmt: skip
-        ("labels.names.-1=x", "override 'labels.names.-1=x': labels.names is a list; got '-1', "
-         "allowed: an index from 0 to 1"),  # fmt: skip
-        ("labels.names.²=x", "override 'labels.names.²=x': labels.names is a list; got '²', "
-         "allowed: an index from 0 to 1"),  # fmt: skip
-        ("data.root=[", "override 'data.root=[':1:2: not valid YAML: expected the node content, "
-         "but found '<stream end>'"),  # fmt: skip
+        (
+            "labels.names.2=x",
+            "override 'labels.names.2=x': labels.names is a list; got '2', allowed: an index from 0 to 1",
+        ),  # fmt: skip
+        (
+            "labels.names.-1=x",
+            "override 'labels.names.-1=x': labels.names is a list; got '-1', allowed: an index from 0 to 1",
+        ),  # fmt: skip
+        (
+            "labels.names.²=x",
+            "override 'labels.names.²=x': labels.names is a list; got '²', allowed: an index from 0 to 1",
+        ),  # fmt: skip
+        (
+            "data.root=[",
+            "override 'data.root=[':1:2: not valid YAML: expected the node content, but found '<stream end>'",
+        ),  # fmt: skip
         ("data={a: 1, a: 2}", "override 'data={a: 1, a: 2}':1:8: not valid YAML: key 'a' stands twice"),
     ],
 )
@@ -222,6 +235,7 @@ def test_the_dump_loads_as_an_equal_config(tmp_path: Path, text: str):
     assert load(tmp_path, dump_config(config)) == config
 
 
+@settings(max_examples=30)
 @given(root=st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=20))
 @example(root="1e3")
 @example(root="1e-3")
@@ -249,6 +263,7 @@ def test_any_text_survives_the_dump(tmp_path_factory: pytest.TempPathFactory, ro
     assert load(tmp_path, dump_config(config)) == config
 
 
+@settings(max_examples=30)
 @given(rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False))
 def test_any_number_survives_the_dump(tmp_path_factory: pytest.TempPathFactory, rate: float):
     tmp_path = tmp_path_factory.mktemp("dump")
@@ -312,7 +327,9 @@ def test_a_config_error_needs_no_framework(tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_text(BASE.replace("epochs: 3", "epochs: 0"))
     code = "from seg.config import load_config\nfrom seg.errors import ConfigError\n"
-    code += f"try:\n    load_config({str(path)!r})\nexcept ConfigError:\n    pass\nelse:\n    raise SystemExit('no error')"
+    code += (
+        f"try:\n    load_config({str(path)!r})\nexcept ConfigError:\n    pass\nelse:\n    raise SystemExit('no error')"
+    )
     loaded = modules_after(code)
     assert "seg" in loaded
     assert not loaded & {"tensorflow", "keras", "albumentations", "cv2", "matplotlib"}

@@ -48,21 +48,31 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "training.epoch: unknown key (did you mean 'epochs'?); "
             "allowed: epochs, batch_size, precision, early_stopping, workers",
         ),
-        ("model.filters=3", "model.filters: unknown key (did you mean 'base_filters'?); "
-         "allowed: name, depth, base_filters, norm, dropout, upsampling"),  # fmt: skip
+        (
+            "model.filters=3",
+            "model.filters: unknown key (did you mean 'base_filters'?); "
+            "allowed: name, depth, base_filters, norm, dropout, upsampling",
+        ),  # fmt: skip
         # of a union's variant: its keys, not those of the others
         (
             "loss=[{name: dice, gamma: 2}]",
             "loss.0.gamma: unknown key; allowed: coefficient, weighted, name, smooth, reduction, absent",
         ),
-        ("optimizer={name: adam, weight_decay: 1e-4}",
-         "optimizer.weight_decay: unknown key; allowed: name, learning_rate"),  # fmt: skip
+        (
+            "optimizer={name: adam, weight_decay: 1e-4}",
+            "optimizer.weight_decay: unknown key; allowed: name, learning_rate",
+        ),  # fmt: skip
         ("schedule={name: constant, warmup_epochs: 1}", "schedule.warmup_epochs: unknown key; allowed: name"),
-        ("labels.encoding={name: binary, treshold: 3}",
-         "labels.encoding.treshold: unknown key (did you mean 'threshold'?); allowed: name, threshold"),  # fmt: skip
+        (
+            "labels.encoding={name: binary, treshold: 3}",
+            "labels.encoding.treshold: unknown key (did you mean 'threshold'?); allowed: name, threshold",
+        ),  # fmt: skip
         # keys that are also names inside pydantic's locations
         ("data.folders=3", "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix"),
-        ("training.int=3", "training.int: unknown key; allowed: epochs, batch_size, precision, early_stopping, workers"),
+        (
+            "training.int=3",
+            "training.int: unknown key; allowed: epochs, batch_size, precision, early_stopping, workers",
+        ),
         # wrong types
         ("training.epochs=2.5", "training.epochs: got 2.5, allowed: a whole number"),
         ("training.epochs=abc", "training.epochs: got 'abc', allowed: a whole number"),
@@ -84,8 +94,10 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("loss={name: dice}", """loss: got {"name": "dice"}, allowed: a list"""),
         ("training=3", "training: got 3, allowed: a mapping of keys"),
         ("augmentation=", "augmentation: got nothing, allowed: a mapping of keys"),
-        ("class_weights={scheme: manual, manual: [1, 2]}",
-         "class_weights.manual: got [1, 2], allowed: a mapping of keys"),  # fmt: skip
+        (
+            "class_weights={scheme: manual, manual: [1, 2]}",
+            "class_weights.manual: got [1, 2], allowed: a mapping of keys",
+        ),  # fmt: skip
         (f"training.epochs={'x' * 99}", f"training.epochs: got '{'x' * 56}..., allowed: a whole number"),
         # out of range
         ("training.epochs=0", "training.epochs: got 0, allowed: at least 1"),
@@ -95,8 +107,10 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("model.dropout=1", "model.dropout: got 1, allowed: below 1"),
         ("labels.encoding={name: binary, threshold: 255}", "labels.encoding.threshold: got 255, allowed: at most 254"),
         ("labels.colours=[[0, 0, 0], [0, 0, 256]]", "labels.colours.1.2: got 256, allowed: at most 255"),
-        ("class_weights={scheme: manual, manual: {sky: 1, road: -1}}",
-         "class_weights.manual.road: got -1, allowed: at least 0"),  # fmt: skip
+        (
+            "class_weights={scheme: manual, manual: {sky: 1, road: -1}}",
+            "class_weights.manual.road: got -1, allowed: at least 0",
+        ),  # fmt: skip
         ("name=a b", "name: got 'a b', allowed: letters, digits, '.', '_' and '-', a letter or digit first"),
         ("name=../x", "name: got '../x', allowed: letters, digits, '.', '_' and '-', a letter or digit first"),
         # lists of fixed length
@@ -113,12 +127,18 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("input.bands=4", "input.bands: got 4, allowed: 1, 3"),
         ("input.bands='3'", "input.bands: got '3', allowed: 1, 3"),
         # a number or a word
-        ("class_weights={scheme: effective_number, unit: images, beta: atuo}",
-         "class_weights.beta: got 'atuo', allowed: a number or auto (did you mean 'auto'?)"),  # fmt: skip
-        ("class_weights={scheme: effective_number, unit: images, beta: 1}",
-         "class_weights.beta: got 1, allowed: below 1 or auto"),  # fmt: skip
-        ("class_weights={scheme: effective_number, unit: images, beta: {}}",
-         "class_weights.beta: got {}, allowed: a number or auto"),  # fmt: skip
+        (
+            "class_weights={scheme: effective_number, unit: images, beta: atuo}",
+            "class_weights.beta: got 'atuo', allowed: a number or auto (did you mean 'auto'?)",
+        ),  # fmt: skip
+        (
+            "class_weights={scheme: effective_number, unit: images, beta: 1}",
+            "class_weights.beta: got 1, allowed: below 1 or auto",
+        ),  # fmt: skip
+        (
+            "class_weights={scheme: effective_number, unit: images, beta: {}}",
+            "class_weights.beta: got {}, allowed: a number or auto",
+        ),  # fmt: skip
         # missing
         ("training={epochs: 3}", "training.batch_size: missing, and there is no default"),
         ("data={name: table, root: x}", "data.table: missing, and there is no default"),
@@ -126,12 +146,16 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         # the name that says which variant a section is
         ("data={root: x}", "data.name: missing, allowed: folders, table, fractions, scenes"),
         ("loss=[{coefficient: 2}]", "loss.0.name: missing, allowed: cross_entropy, focal, dice"),
-        ("data.name=foldr", "data.name: got 'foldr', allowed: folders, table, fractions, scenes "
-         "(did you mean 'folders'?)"),  # fmt: skip
+        (
+            "data.name=foldr",
+            "data.name: got 'foldr', allowed: folders, table, fractions, scenes (did you mean 'folders'?)",
+        ),  # fmt: skip
         ("optimizer={name: 3}", "optimizer.name: got 3, allowed: adam, adamw"),
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
-        ("labels.encoding=index", "labels.encoding: got 'index', allowed: a mapping of keys with name: "
-         "index, palette, colour, binary"),  # fmt: skip
+        (
+            "labels.encoding=index",
+            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary",
+        ),  # fmt: skip
         ("loss=[dice]", "loss.0: got 'dice', allowed: a mapping of keys with name: cross_entropy, focal, dice"),
         # what JSON cannot carry
         (f"output={'[' * 250 + ']' * 250}", "output: cannot be read: recursion limit exceeded at line 1 column 202"),
@@ -149,10 +173,14 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
         ("labels.colours=[[1, 2, 3]]", "labels.colours: got 1 colours for 2 names, allowed: one colour a class"),
         ("labels.colours=[[1, 2, 3], [1, 2, 3]]", "labels.colours: [1, 2, 3] stands twice, allowed: each colour once"),
         ("labels.ignore_index=1", "labels.ignore_index: got 1, which is class 'road'; allowed: 2 to 255"),
-        ("labels.encoding={name: colour}",
-         "labels.colours: missing; the colour encoding needs the masks' RGB colour of each class"),  # fmt: skip
-        ("labels={names: [a, b, c], encoding: {name: binary}}",
-         "labels.names: got 3 classes, allowed with the binary encoding: 2"),  # fmt: skip
+        (
+            "labels.encoding={name: colour}",
+            "labels.colours: missing; the colour encoding needs the masks' RGB colour of each class",
+        ),  # fmt: skip
+        (
+            "labels={names: [a, b, c], encoding: {name: binary}}",
+            "labels.names: got 3 classes, allowed with the binary encoding: 2",
+        ),  # fmt: skip
         (
             "labels={names: [a, b], colours: [[0, 0, 0], [9, 9, 9]], "
             "encoding: {name: colour, void_colours: [[9, 9, 9], [1, 1, 1]]}}",
@@ -166,22 +194,37 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
         ("data.images=images", "data.images: got 'images', allowed: a folder with {split} in it"),
         ("data.masks=masks", "data.masks: got 'masks', allowed: a folder with {split} in it"),
         ("data={name: fractions, root: x, train: 0.5}", "data.train: train + val + test is 0.8, allowed: 1"),
-        ("input={crop: [64, 32], resize: [32, 64]}", "input.crop: got [64, 32], allowed: at most input.resize [32, 64]"),
+        (
+            "input={crop: [64, 32], resize: [32, 64]}",
+            "input.crop: got [64, 32], allowed: at most input.resize [32, 64]",
+        ),
         ("augmentation.scale=[2, 1]", "augmentation.scale: got [2.0, 1.0], allowed: [smallest, largest]"),
         ("class_weights.scheme=manual", "class_weights.manual: missing; scheme 'manual' needs it"),
-        ("class_weights={scheme: effective_number, unit: images}",
-         "class_weights.beta: missing; scheme 'effective_number' needs it"),  # fmt: skip
-        ("class_weights={scheme: effective_number, beta: auto}",
-         "class_weights.unit: missing; scheme 'effective_number' needs it"),  # fmt: skip
-        ("class_weights={scheme: manual, manual: {sky: 0, road: 0}}",
-         "class_weights.manual: every weight is 0, allowed: at least one above 0"),  # fmt: skip
+        (
+            "class_weights={scheme: effective_number, unit: images}",
+            "class_weights.beta: missing; scheme 'effective_number' needs it",
+        ),  # fmt: skip
+        (
+            "class_weights={scheme: effective_number, beta: auto}",
+            "class_weights.unit: missing; scheme 'effective_number' needs it",
+        ),  # fmt: skip
+        (
+            "class_weights={scheme: manual, manual: {sky: 0, road: 0}}",
+            "class_weights.manual: every weight is 0, allowed: at least one above 0",
+        ),  # fmt: skip
         # between sections
-        ("class_weights={scheme: manual, manual: {sky: 1}}",
-         "class_weights.manual.road: missing; every class needs its weight"),  # fmt: skip
-        ("class_weights={scheme: manual, manual: {sky: 1, road: 2, raod: 2}}",
-         "class_weights.manual.raod: unknown class (did you mean 'road'?); allowed: sky, road"),  # fmt: skip
-        ("schedule={name: cosine, warmup_epochs: 3}",
-         "schedule.warmup_epochs: got 3, allowed: less than training.epochs (3)"),  # fmt: skip
+        (
+            "class_weights={scheme: manual, manual: {sky: 1}}",
+            "class_weights.manual.road: missing; every class needs its weight",
+        ),  # fmt: skip
+        (
+            "class_weights={scheme: manual, manual: {sky: 1, road: 2, raod: 2}}",
+            "class_weights.manual.raod: unknown class (did you mean 'road'?); allowed: sky, road",
+        ),  # fmt: skip
+        (
+            "schedule={name: cosine, warmup_epochs: 3}",
+            "schedule.warmup_epochs: got 3, allowed: less than training.epochs (3)",
+        ),  # fmt: skip
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],
 )

@@ -11,7 +11,9 @@ an image turned and its mask may have been drawn on either view, so there is not
 from __future__ import annotations
 
 import io
+import os
 import struct
+import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,3 +304,27 @@ def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.
     height, width = size
     resized = cv2.resize(array, (width, height), interpolation=interpolation)
     return resized.reshape(height, width, *array.shape[2:])
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Writes an 8-bit PNG, whole or not at all; makes the folder where it is missing.
+
+    Args:
+        path: A file name ending in .png.
+        pixels: (H, W) gray or (H, W, 3) RGB, uint8.
+
+    Raises:
+        ValueError: Another shape, dtype or suffix.
+    """
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise ValueError(f"pixels: got {pixels.dtype} of shape {pixels.shape}, allowed: uint8 (H, W) or (H, W, 3)")
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"path: got {path}, allowed: a name ending in .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    try:
+        temporary.write_bytes(cv2.imencode(".png", stored)[1].tobytes())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -7,9 +7,7 @@ a class nor void is an error that names the file, the value and the pixel count;
 from __future__ import annotations
 
 import io
-import os
 import struct
-import uuid
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import ClassVar, assert_never
 import cv2
 import numpy as np
 
-from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, read_bytes
+from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, read_bytes, write_png
 from seg.errors import ConfigError, DataError
 from seg.labels import Colour, LabelSet
 
@@ -112,15 +110,7 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     """
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, allowed: uint8 of shape (H, W)")
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"path: got {path}, allowed: a name ending in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_png(path, mask)
 
 
 def _read_indices(data: bytes, header: Header, path: Path) -> np.ndarray:

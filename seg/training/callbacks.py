@@ -20,6 +20,7 @@ from seg.labels import LabelSet
 from seg.training.overlay import panel
 
 MONITOR = "val_mean_iou"
+OVERLAY_SIDE = 512  # pixels; larger pictures would fill the disk, epoch by epoch, and TensorBoard shows no more
 Logs = dict[str, Any] | None
 
 
@@ -204,7 +205,10 @@ class TensorBoardLog(keras.callbacks.Callback):
             for sample in self.overlays:
                 logits = self.model(sample.inputs[None], training=False)
                 prediction = keras.ops.convert_to_numpy(logits)[0].argmax(-1).astype(np.uint8)
-                picture = panel(sample.picture, sample.mask, prediction, self.labels)
+                step = -(-max(prediction.shape) // OVERLAY_SIDE)
+                picture = panel(
+                    sample.picture[::step, ::step], sample.mask[::step, ::step], prediction[::step, ::step], self.labels
+                )
                 tf.summary.image(f"overlay/{sample.name}", picture[None])
         for writer in self._writers.values():
             writer.flush()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
+from seg.errors import DataError
 from seg.losses.base import num_replicas
 from seg.losses.combined import Combined
 
@@ -35,9 +38,16 @@ class Segmenter(keras.Model):
         """
         super().compile(*args, **kwargs)
         if not isinstance(self.loss, Combined):
-            raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
+            raise TypeError(
+                f"loss: got {type(self.loss).__name__}, allowed: seg.losses.combined.Combined, also of one term"
+            )
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
         self._training_terms = _compiled(self.loss) if not self.jit_compile else self.loss.term_values
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model; Keras leaves that to classes whose `compile` is their own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -79,3 +89,19 @@ def _compiled(loss: Combined) -> Any:
     import tensorflow as tf
 
     return tf.function(loss.term_values, jit_compile=True)
+
+
+def load_segmenter(path: Path) -> Segmenter:
+    """A saved model for inference, not compiled. Code stored in the file is never run (Keras's safe mode).
+
+    Raises:
+        DataError: The file is no model that this package saved.
+    """
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise DataError(f"{path}: cannot be loaded as a model: {first_line}") from None
+    if not isinstance(model, Segmenter):
+        raise DataError(f"{path}: got a {type(model).__name__}, allowed: a checkpoint that seg.train saved")
+    return model

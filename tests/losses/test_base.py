@@ -55,9 +55,9 @@ def test_serialised_and_back(batch, loss):
 
 # Keras 3.15 reads TensorFlow variables with np.array(), which NumPy 2 warns about.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-@pytest.mark.parametrize("labels_dtype", [np.uint8, np.int64])
-def test_compile_fit_save_and_load(tmp_path, loss, labels_dtype):
+@pytest.mark.parametrize(("index", "labels_dtype"), [(0, np.uint8), (1, np.int64), (2, np.int32), (3, np.uint8)])
+def test_compile_fit_save_and_load(tmp_path, index, labels_dtype):
+    loss = LOSSES[index]
     generator = np.random.default_rng(0)
     images = generator.random((4, 6, 7, 2), np.float32)
     labels = generator.choice([0, 1, 2, 3, 9], (4, 6, 7)).astype(labels_dtype)
@@ -79,7 +79,7 @@ def test_fit_takes_maps_of_sample_weights():
     trained = model()
     trained.compile("sgd", loss=CrossEntropy())
     assert trained.fit(images, labels, sample_weight=weights, verbose=0).history["loss"] == [0.0]
-    with pytest.raises(ValueError, match=r"pixel_weights: got shape \(2,\), allowed: \(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"pixel_weights: got shape \(None,\), allowed: \(None, 4, 4\)"):
         trained.evaluate(images, labels, sample_weight=np.ones(2, np.float32), verbose=0)
 
 

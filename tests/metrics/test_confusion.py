@@ -137,7 +137,7 @@ def test_configuration_is_plain():
 
 def test_a_backend_without_int64_is_refused(monkeypatch):
     monkeypatch.setattr(confusion, "has_int64", lambda: False)
-    with pytest.raises(ConfigError, match="metric 'confusion': the Keras backend .* has no int64 and pixel counts could"):
+    with pytest.raises(ConfigError, match="metric 'confusion': the Keras backend .* has no int64 and pixel counts"):
         ConfusionMatrix(NAMES)
 
 

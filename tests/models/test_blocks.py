@@ -22,6 +22,9 @@ from seg.models.blocks import (
     normalization,
 )
 
+# Keras 3.15 saves a variable by np.array(variable), and NumPy 2 would rather have its __array__ take `copy`.
+numpy_2_copy = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
 MODELS = Path(__file__).resolve().parents[2] / "seg" / "models"
 
 # float32: the two sum 2 * 5 * 7 = 70 values in another order; 70 ulp of 6e-8 is 4e-6, and inverse square roots and
@@ -106,6 +109,19 @@ def test_batch_norm_of_a_single_pixel_is_finite():
     assert_same(run(ours, inputs, True), run(theirs, inputs, True), **FLOAT32)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 1, 3)])
+def test_batch_norm_under_xla(shape: tuple[int, ...], dtype: str):
+    # GPUs run the whole step under XLA, which has its own batch norm.
+    ours, theirs = pair(dtype="mixed_bfloat16" if dtype == "bfloat16" else dtype)
+    inputs = images(*shape, dtype=dtype)
+    outputs = tf.function(lambda: ours(inputs, training=True), jit_compile=True)()
+    tolerance = FLOAT32 if dtype == "float32" else BFLOAT16
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), theirs(inputs, training=True), **tolerance)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, **FLOAT32)
+    np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, **FLOAT32)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_in_a_graph_of_unknown_sizes(training: bool):
     ours, theirs = pair()
@@ -154,11 +170,10 @@ def test_what_the_kernel_does_not_know_is_left_to_keras(
 def test_a_mask_is_left_to_keras():
     ours, theirs = pair()
     inputs, mask = images(2, 5, 7, 3), tf.constant(np.arange(70).reshape(2, 5, 7) % 3 > 0)
-    np.testing.assert_array_equal(
-        ours(inputs, training=True, mask=mask), theirs(inputs, training=True, mask=mask)
-    )
+    np.testing.assert_array_equal(ours(inputs, training=True, mask=mask), theirs(inputs, training=True, mask=mask))
 
 
+@numpy_2_copy
 def test_batch_norm_is_saved_and_loaded_as_a_keras_layer(tmp_path: Path):
     inputs = keras.Input((None, None, 3))
     layer = FusedBatchNormalization(momentum=0.5, epsilon=0.01, scale=False, name="norm")

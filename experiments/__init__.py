@@ -1,0 +1,1 @@
+"""Studies of what helps, each with its verdict, and benchmarks."""

@@ -1,0 +1,109 @@
+"""`python -m seg.predict`: images to class masks and overlays, by a trained run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from seg.errors import ConfigError, DataError, run_command
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seg.predict",
+        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices) and overlays (OUT/overlays/NAME.png) "
+        "of images of any size, with the run's own preprocessing.",
+        epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out predictions",
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="image files or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results; same names are overwritten")
+    parser.add_argument("--checkpoint", default="best", help="best (default), last or the path of a .keras file")
+    parser.add_argument("--tile", type=int, default=1024, help="larger images are predicted in tiles of this side")
+    parser.add_argument("--overlap", type=int, default=128, help="pixels that neighbouring tiles share")
+    args = parser.parse_args(argv)
+    return run_command(
+        lambda: predict(
+            args.run_dir, args.inputs, args.out, which=args.checkpoint, tile=args.tile, overlap=args.overlap
+        )
+    )
+
+
+def predict(
+    run_dir: Path, inputs: Sequence[Path], out: Path, *, which: str = "best", tile: int = 1024, overlap: int = 128
+) -> None:
+    """Predicts every image of `inputs`; all paths are checked before the model is loaded.
+
+    Raises:
+        DataError: The run, the checkpoint or an image is at fault.
+        ConfigError: `tile` and `overlap` do not go together.
+    """
+    from seg import build
+    from seg.training.run_dir import RunDir
+
+    if not 0 <= overlap < tile:
+        raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
+    run = RunDir.open(run_dir)
+    config, checkpoint, images = run.config(), run.checkpoint(which), find_images(inputs)
+
+    from seg.training.hardware import start_tensorflow
+
+    start_tensorflow()
+    from seg.data.images import read_image, resize_image, write_png
+    from seg.data.masks import write_mask
+    from seg.inference.sliding_window import predict_logits
+    from seg.training.overlay import overlay
+    from seg.training.segmenter import load_segmenter
+
+    model = load_segmenter(checkpoint)
+    preprocessing, labels = build.preprocessing(config), build.label_set(config)
+    for path in track(images, "predicting", console=console, transient=True, disable=not console.is_terminal):
+        image = read_image(path, config.input.bands)
+        inputs_ = preprocessing.prepare(preprocessing.resized(image))
+        logits = predict_logits(model, inputs_, tile=tile, overlap=overlap)
+        mask = resize_image(logits, image.shape[:2]).argmax(axis=-1).astype("uint8")
+        write_mask(out / "masks" / f"{path.stem}.png", mask)
+        write_png(out / "overlays" / f"{path.stem}.png", overlay(preprocessing.augmentable(image), mask, labels))
+    console.print(f"{len(images)} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
+
+
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """The image files that `inputs` name, folders replaced by the images in them.
+
+    Raises:
+        DataError: A path is missing, a folder has no image, or two images would get the same name.
+    """
+    from seg.data.images import IMAGE_SUFFIXES
+
+    images: dict[str, Path] = {}
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(IMAGE_SUFFIXES))}")
+        elif path.is_file():
+            found = [path]
+        else:
+            raise DataError(f"{path}: no such file or folder")
+        for file in found:
+            if file.stem in images:
+                raise DataError(
+                    f"{images[file.stem]} and {file}: both would become {file.stem}.png; predict them apart"
+                )
+            images[file.stem] = file
+    return list(images.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""From sections to objects: every variant of every union, with the values that the config holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from seg import build
+from seg.balance import ClassCounts, class_weights
+from seg.config import validate
+from seg.config_tree import Config
+from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
+from seg.data.scenes import SCENE_LABELS
+from seg.errors import ConfigError, DataError
+from seg.losses.cross_entropy import CrossEntropy
+from seg.losses.dice import Dice
+from seg.losses.focal import Focal
+from seg.models.blocks import FusedBatchNormalization
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ["sky", "road"]
+
+
+def config(**sections) -> Config:
+    tree = {
+        "name": "test",
+        "labels": {"names": NAMES},
+        "data": {"name": "folders", "root": "somewhere"},
+        "training": {"epochs": 10, "batch_size": 2},
+    }
+    return validate(tree | sections, "test")
+
+
+def counts() -> ClassCounts:
+    return ClassCounts(
+        names=tuple(NAMES),
+        ignore_index=255,
+        encoding="index",
+        pixel_counts=np.array([900, 100]),
+        image_counts=np.array([10, 5]),
+        image_pixels=np.array([1000, 500]),
+        void_pixels=0,
+        num_images=10,
+        fingerprint="0" * 64,
+    )
+
+
+# --- labels and data --------------------------------------------------------------------------------------------------
+def test_the_label_set():
+    labels = {"names": NAMES, "colours": [[1, 2, 3], [4, 5, 6]], "ignore_index": 9}
+    assert build.label_set(config(labels=labels)).colours == ((1, 2, 3), (4, 5, 6))
+    assert build.label_set(config(labels=labels)).ignore_index == 9
+
+
+@pytest.mark.parametrize(
+    ("section", "encoding"),
+    [
+        ({"name": "index"}, IndexEncoding()),
+        ({"name": "palette"}, PaletteEncoding()),
+        ({"name": "colour", "void_colours": [[9, 9, 9]]}, ColourEncoding(((9, 9, 9),))),
+        ({"name": "binary", "threshold": 3}, BinaryEncoding(3)),
+    ],
+)
+def test_mask_encodings(section: dict, encoding: object):
+    labels = {"names": NAMES, "colours": [[1, 2, 3], [4, 5, 6]], "encoding": section}
+    assert build.mask_encoding(config(labels=labels)) == encoding
+
+
+def write_pairs(root: Path, images: str, masks: str, stems: str, mask_suffix: str = "", size: int = 8) -> None:
+    for folder in (root / images, root / masks):
+        folder.mkdir(parents=True)
+    for stem in stems:
+        cv2.imwrite(str(root / images / f"{stem}.png"), np.zeros((8, 8, 3), np.uint8))
+        cv2.imwrite(str(root / masks / f"{stem}{mask_suffix}.png"), np.zeros((size, 8), np.uint8))
+
+
+def stems(splits: dict) -> dict[str, str]:
+    return {split: "".join(sample.image.stem for sample in samples) for split, samples in splits.items()}
+
+
+def test_samples_from_folders(tmp_path: Path):
+    write_pairs(tmp_path, "train/x", "train/y", "abc", "_mask")
+    write_pairs(tmp_path, "val/x", "val/y", "d", "_mask")
+    data = {"name": "folders", "root": str(tmp_path), "images": "{split}/x", "masks": "{split}/y"}
+    splits = build.samples(config(data=data | {"mask_suffix": "_mask"}))
+    assert stems(splits) == {"train": "abc", "val": "d"}
+    assert splits["val"][0].mask == tmp_path / "val/y/d_mask.png"
+
+
+def test_samples_from_a_table(tmp_path: Path):
+    write_pairs(tmp_path, "x", "y", "ab")
+    (tmp_path / "list.csv").write_text("image,mask,split\nx/a.png,y/a.png,val\nx/b.png,y/b.png,train\n")
+    splits = build.samples(config(data={"name": "table", "root": str(tmp_path), "table": "list.csv"}))
+    assert stems(splits) == {"train": "b", "val": "a"}
+
+
+def test_samples_from_fractions(tmp_path: Path):
+    write_pairs(tmp_path, "x", "y", "abcdefgh")
+    data = {"name": "fractions", "root": str(tmp_path), "images": "x", "masks": "y", "block_size": 2, "seed": 3}
+    found = stems(build.samples(config(data=data | {"train": 0.5, "val": 0.25, "test": 0.25})))
+    assert {split: len(names) for split, names in found.items()} == {"train": 4, "val": 2, "test": 2}
+    assert found["val"] in ("ab", "cd", "ef", "gh")  # blocks stay together
+    without_test = stems(build.samples(config(data=data | {"train": 0.5, "val": 0.5, "test": 0})))
+    assert sorted(without_test) == ["train", "val"]
+
+
+def scenes(tmp_path: Path, **labels) -> Config:
+    sizes = {"size": 64, "train": 2, "val": 1, "test": 1}
+    return config(
+        labels={"names": list(SCENE_LABELS.names)} | labels,
+        data={"name": "scenes", "root": str(tmp_path / "scenes"), **sizes},
+    )
+
+
+def test_scenes_are_drawn_once(tmp_path: Path):
+    splits = build.samples(scenes(tmp_path))
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 2, "val": 1, "test": 1}
+    image = splits["train"][0].image
+    before = image.stat().st_mtime_ns
+    assert build.samples(scenes(tmp_path)) == splits
+    assert image.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            {"names": list(reversed(SCENE_LABELS.names))},
+            f"labels.names: got {', '.join(reversed(SCENE_LABELS.names))}; "
+            f"allowed with the generated scenes: {', '.join(SCENE_LABELS.names)}",
+        ),
+        ({"ignore_index": 99}, "labels.ignore_index: got 99, allowed with the generated scenes: 255"),
+        (
+            {"encoding": {"name": "palette"}},
+            "labels.encoding.name: got 'palette', allowed with the generated scenes: index",
+        ),
+    ],
+)
+def test_scenes_need_their_own_labels(tmp_path: Path, labels: dict, message: str):
+    with pytest.raises(ConfigError) as error:
+        build.samples(scenes(tmp_path, **labels))
+    assert str(error.value) == message
+    assert not (tmp_path / "scenes").exists()
+
+
+def test_a_root_that_is_no_folder():
+    with pytest.raises(DataError) as error:
+        build.samples(config())
+    message = "data.root: got 'somewhere', which is no folder; allowed: the folder that holds the data"
+    assert str(error.value) == message
+
+
+def test_a_mask_of_another_size_than_its_image(tmp_path: Path):
+    write_pairs(tmp_path, "images/train", "masks/train", "a", size=7)
+    write_pairs(tmp_path, "images/val", "masks/val", "b")
+    with pytest.raises(DataError, match="a.png"):
+        build.samples(config(data={"name": "folders", "root": str(tmp_path)}))
+
+
+def test_preprocessing():
+    section = {"bands": 3, "resize": [32, 64], "max_value": 4095, "mean": 0.25, "std": 0.5}
+    built = build.preprocessing(config(input=section))
+    assert (built.bands, built.resize, built.max_value) == (3, (32, 64), 4095.0)
+    assert (built.mean, built.std) == ((0.25,) * 3, (0.5,) * 3)
+
+
+def test_augmentation_takes_every_setting():
+    section = {"horizontal_flip": 0.1, "vertical_flip": 0.2, "rotate90": 0.3, "scale": [0.5, 2], "rotate": 4,
+               "brightness": 0.5, "contrast": 0.6, "colour_jitter": 0.7, "elastic": 8}  # fmt: skip
+    labels = {"names": NAMES, "ignore_index": 9}
+    built = build.augmentation(config(augmentation=section, labels=labels, input={"crop": [32, 64]}))
+    assert {key: getattr(built, key) for key in section} == section | {"scale": (0.5, 2.0)}
+    assert (built.crop, built.ignore_index, built.bands) == ((32, 64), 9, 3)
+
+
+def test_training_data_repeats_for_the_epochs_and_evaluation_data_does_not(tmp_path: Path):
+    write_pairs(tmp_path, "images/train", "masks/train", "abcd")
+    write_pairs(tmp_path, "images/val", "masks/val", "ef")
+    section = {"data": {"name": "folders", "root": str(tmp_path)}, "training": {"epochs": 3, "batch_size": 2}}
+    built = config(**section, input={"crop": [8, 8], "crops_per_image": 2})
+    splits = build.samples(built)
+    assert len(list(build.training_data(built, splits["train"]))) == 3 * 4 * 2 / 2
+    assert len(list(build.training_data(built, splits["train"], first_epoch=2))) == 4 * 2 / 2
+    assert sum(len(images) for images, _ in build.evaluation_data(built, splits["val"])) == 2
+
+
+# --- weights and loss -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("section", "arguments"),
+    [
+        ({}, {"scheme": "uniform"}),
+        ({"scheme": "inverse_sqrt", "normalize": "sum_one", "cap": 2}, {}),
+        ({"scheme": "effective_number", "beta": 0.9, "unit": "images"}, {}),
+        ({"scheme": "effective_number", "beta": "auto", "unit": "pixels"}, {}),
+        ({"scheme": "manual", "manual": {"sky": 1, "road": 3}, "normalize": "none"}, {}),
+    ],
+    ids=str,
+)
+def test_weights(section: dict, arguments: dict):
+    expected = class_weights(counts(), **section | arguments)
+    np.testing.assert_array_equal(build.weights(config(class_weights=section), counts()), expected)
+
+
+def test_the_schemes_of_the_config_are_those_of_the_weights():
+    for scheme in ("inverse_frequency", "inverse_square", "median_frequency", "log_frequency"):
+        assert build.weights(config(class_weights={"scheme": scheme}), counts()).shape == (2,)
+
+
+def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():
+    section = [
+        {"name": "cross_entropy", "coefficient": 0.5, "label_smoothing": 0.25, "normalize": "all", "weighted": False},
+        {"name": "focal", "gamma": 3, "normalize": "weights"},
+        {"name": "dice", "coefficient": 2, "smooth": 0, "reduction": "image", "absent": "count"},
+    ]
+    labels = {"names": NAMES, "ignore_index": 9}
+    built = build.loss(
+        config(loss=section, labels=labels, class_weights={"scheme": "inverse_sqrt"}), np.array([1.0, 3.0])
+    )
+    assert [coefficient for coefficient, _ in built.terms] == [0.5, 1.0, 2.0]
+    cross_entropy, focal, dice = (term.get_config() for _, term in built.terms)
+    assert [type(term) for _, term in built.terms] == [CrossEntropy, Focal, Dice]
+    settings = {key: cross_entropy[key] for key in ("label_smoothing", "normalize", "class_weights", "ignore_index")}
+    assert settings == {"label_smoothing": 0.25, "normalize": "all", "class_weights": None, "ignore_index": 9}
+    settings = {key: focal[key] for key in ("gamma", "normalize", "class_weights", "ignore_index")}
+    assert settings == {"gamma": 3.0, "normalize": "weights", "class_weights": [1.0, 3.0], "ignore_index": 9}
+    settings = {key: dice[key] for key in ("smooth", "reduction", "absent", "class_weights", "ignore_index")}
+    expected = {"smooth": 0.0, "reduction": "image", "absent": "count", "class_weights": [1.0, 3.0], "ignore_index": 9}
+    assert settings == expected
+
+
+def test_the_loss_by_hand():
+    # One pixel of class 1, equal logits: p = 1/2. Cross-entropy with weight 3: 3 ln 2, times the coefficient 2.
+    section = [{"name": "cross_entropy", "coefficient": 2}]
+    built = build.loss(config(loss=section, class_weights={"scheme": "inverse_sqrt"}), np.array([1.0, 3.0]))
+    value = built(np.ones((1, 1, 1), np.uint8), np.zeros((1, 1, 1, 2), np.float32))
+    np.testing.assert_allclose(value, 6 * np.log(2), rtol=1e-6)
+
+
+# --- optimizer --------------------------------------------------------------------------------------------------------
+def learning_rates(built: keras.optimizers.Optimizer, steps: list[int]) -> list[float]:
+    """The learning rate at each step, read as the optimizer reads it."""
+    rates = []
+    for step in steps:
+        built.iterations.assign(step)
+        rates.append(float(built.learning_rate))
+    return rates
+
+
+def test_a_constant_schedule():
+    built = build.optimizer(
+        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "constant"}), steps_per_epoch=7
+    )
+    assert type(built) is keras.optimizers.Adam
+    assert learning_rates(built, [0, 70]) == [0.5, 0.5]
+
+
+def test_cosine_by_hand():
+    # 10 epochs of 4 steps, 2 of warm-up: 0 to 0.5 over 8 steps; then half a cosine over 32 steps from 0.5 to
+    # 0.2 * 0.5 = 0.1: half-way (step 24) at their mean 0.3; after a quarter (16) at 0.1 + 0.4 (1 + cos 45) / 2.
+    section = {"name": "cosine", "warmup_epochs": 2, "final_fraction": 0.2}
+    built = build.optimizer(
+        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule=section), steps_per_epoch=4
+    )
+    expected = [0, 0.25, 0.5, 0.1 + 0.2 * (1 + np.sqrt(0.5)), 0.3, 0.1, 0.1]
+    np.testing.assert_allclose(learning_rates(built, [0, 4, 8, 16, 24, 40, 50]), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_cosine_without_warm_up_starts_at_the_peak():
+    built = build.optimizer(
+        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "cosine"}), steps_per_epoch=4
+    )
+    np.testing.assert_allclose(learning_rates(built, [0, 20, 40]), [0.5, 0.25, 0], rtol=1e-5, atol=1e-8)
+
+
+def test_adamw_decays_kernels_and_nothing_else():
+    section = {"name": "adamw", "learning_rate": 0.1, "weight_decay": 0.01}
+    built = config(
+        optimizer=section, schedule={"name": "constant"}, model={"name": "unet", "depth": 1, "base_filters": 2}
+    )
+    model = keras.Model(*build.network(built))
+    optimizer = build.optimizer(built, steps_per_epoch=1)
+    assert type(optimizer) is keras.optimizers.AdamW
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    # With zero gradients only the decay acts: kernels shrink by learning rate * decay = 0.001.
+    optimizer.apply([np.zeros(v.shape, np.float32) for v in model.trainable_variables], model.trainable_variables)
+    for variable in model.trainable_variables:
+        expected = 0.999 if variable.name == "kernel" else 1.0
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+def test_the_network_has_the_configured_shape():
+    section = {"name": "unet", "depth": 2, "base_filters": 3, "norm": "group", "dropout": 0.5, "upsampling": "bilinear"}
+    images, logits = build.network(config(model=section, input={"bands": 1}))
+    assert images.shape == (None, None, None, 1)
+    assert logits.shape == (None, None, None, 2)
+    layers = keras.Model(images, logits).layers
+    assert max(layer.filters for layer in layers if isinstance(layer, keras.layers.Conv2D)) == 3 * 2**2
+    assert sum(isinstance(layer, keras.layers.UpSampling2D) for layer in layers) == 2
+    assert {layer.rate for layer in layers if isinstance(layer, keras.layers.SpatialDropout2D)} == {0.5}
+    assert not any(isinstance(layer, FusedBatchNormalization) for layer in layers)
+
+
+# --- imports ----------------------------------------------------------------------------------------------------------
+def test_labels_samples_and_weights_need_no_tensorflow():
+    code = "import sys, seg.build\nassert not {'tensorflow', 'keras', 'albumentations'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,153 @@
+import csv
+import io
+import math
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seg.labels import LabelSet
+from seg.training.callbacks import (
+    Checkpoints,
+    EpochFacts,
+    OverlaySample,
+    ProgressBar,
+    TensorBoardLog,
+    TrainingLog,
+    best_epoch,
+    out_of_patience,
+    read_log,
+)
+
+LABELS = LabelSet.from_names(["a", "b"])
+
+
+@pytest.fixture
+def model():
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2D(2, 1)(images))
+    model.compile(keras.optimizers.SGD(0.25), loss="mse")
+    return model
+
+
+def attached(callback, model):
+    callback.set_model(model)
+    return callback
+
+
+def logs(val_mean_iou=0.5):
+    return {"loss": 1.5, "val_loss": 2.0, "val_mean_iou": val_mean_iou, "images_per_second": 10.0, "seconds": 3.0}
+
+
+def test_epoch_facts_measure_training_without_validation(model, monkeypatch):
+    clock = iter([100.0, 104.0, 110.0])  # epoch begins, validation begins, epoch ends
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    facts, seen = attached(EpochFacts(images_per_epoch=20), model), {}
+    facts.on_epoch_begin(0)
+    facts.on_test_begin()
+    facts.on_epoch_end(0, seen)
+    assert seen == {"learning_rate": 0.25, "images_per_second": 5.0, "seconds": 10.0}
+
+
+def test_best_is_the_first_highest_and_nan_never_wins():
+    assert best_epoch([0.1, 0.3, 0.3, 0.2]) == 1
+    assert best_epoch([math.nan, 0.0]) == 1
+    assert best_epoch([math.nan, math.nan]) == 0
+
+
+def test_patience_counts_epochs_since_the_best():
+    assert not out_of_patience([0.5, 0.4], 2)
+    assert out_of_patience([0.5, 0.4, 0.3], 2)
+    assert not out_of_patience([0.5, 0.4, 0.6], 2)
+    assert not out_of_patience([0.5] * 100, None)
+    assert not out_of_patience([], 1)
+
+
+def test_checkpoints_keep_the_best_and_the_last(tmp_path, model):
+    best, last = tmp_path / "best.keras", tmp_path / "last.keras"
+    callback = attached(Checkpoints(best, last), model)
+    kernels = []
+    for epoch, value in enumerate([0.2, 0.6, 0.4]):
+        model.layers[-1].kernel.assign(np.full((1, 1, 3, 2), epoch))
+        callback.on_epoch_end(epoch, logs(value))
+    for path in (best, last):
+        kernels.append(keras.ops.convert_to_numpy(keras.models.load_model(path).layers[-1].kernel)[0, 0, 0, 0])
+    assert kernels == [1.0, 2.0]
+    assert {path.name for path in tmp_path.iterdir()} == {"best.keras", "last.keras"}
+
+
+def test_checkpoints_go_on_from_a_history(tmp_path, model):
+    best, last = tmp_path / "best.keras", tmp_path / "last.keras"
+    callback = attached(Checkpoints(best, last, history=[0.9], patience=2), model)
+    model.stop_training = False
+    callback.on_epoch_end(1, logs(0.8))
+    assert not best.exists()  # the best epoch lies before the resume
+    assert not model.stop_training
+    callback.on_epoch_end(2, logs(0.8))
+    assert model.stop_training
+
+
+def test_a_crash_while_saving_leaves_the_old_checkpoint(tmp_path, model, monkeypatch):
+    callback = attached(Checkpoints(tmp_path / "best.keras", tmp_path / "last.keras"), model)
+    callback.on_epoch_end(0, logs())
+    before = (tmp_path / "last.keras").read_bytes()
+
+    def half(path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        callback.on_epoch_end(1, logs(0.1))
+    assert (tmp_path / "last.keras").read_bytes() == before
+
+
+def test_log_has_a_row_an_epoch_and_drops_undone_epochs_on_resume(tmp_path):
+    file = tmp_path / "log.csv"
+    log = TrainingLog(file)
+    for epoch in range(3):
+        log.on_epoch_end(epoch, logs(epoch / 10))
+    kept = read_log(file, 2)
+    assert [row["val_mean_iou"] for row in kept] == ["0.0", "0.1"]
+    TrainingLog(file, kept).on_epoch_end(2, logs(0.7))
+    with file.open(newline="") as text:
+        assert [row["val_mean_iou"] for row in csv.DictReader(text)] == ["0.0", "0.1", "0.7"]
+
+
+def test_progress_prints_a_line_an_epoch_where_there_is_no_terminal():
+    text = io.StringIO()
+    bar = ProgressBar(Console(file=text, width=200), epochs=12, steps_per_epoch=2)
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    bar.on_train_batch_end(0)
+    bar.on_epoch_end(0, logs())
+    bar.on_train_end()
+    expected = "epoch   1/12  loss 1.5000  val loss 2.0000  val mean IoU 0.5000  10.0 images/s  3 s\n"
+    assert text.getvalue() == expected
+
+
+def test_tensorboard_holds_the_scalars_overlays_and_texts(tmp_path, model):
+    picture = np.full((8, 6, 3), 90, np.uint8)
+    sample = OverlaySample("tile_1", picture, np.zeros((8, 6, 3), np.float32), np.zeros((8, 6), np.uint8))
+    texts = {"config": "```yaml\nname: x\n```"}
+    callback = attached(TensorBoardLog(tmp_path, LABELS, texts=texts, overlays=[sample]), model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0, {"loss": 1.5, "iou/a": 0.25, "val_iou/a": 0.75, "learning_rate": 0.1, "seconds": 9.0})
+    callback.on_epoch_end(1, {"loss": 1.0, "iou/a": 0.5, "val_iou/a": math.nan, "learning_rate": 0.1, "seconds": 9.0})
+    callback.on_train_end()
+    train, val = (EventAccumulator(str(tmp_path / run), size_guidance={"tensors": 0}).Reload() for run in ("train", "val"))
+    assert set(train.Tags()["tensors"]) == {"loss", "iou/a", "learning_rate", "config"}
+    assert set(val.Tags()["tensors"]) == {"iou/a", "overlay/tile_1"}
+    assert scalar_values(train, "loss") == [(1, 1.5), (2, 1.0)]
+    assert scalar_values(val, "iou/a")[0] == (1, 0.75)
+    assert math.isnan(scalar_values(val, "iou/a")[1][1])
+    width, height = val.Tensors("overlay/tile_1")[0].tensor_proto.string_val[:2]
+    assert (int(width), int(height)) == (3 * 6 + 2 * 4, 8)  # image | labels | prediction with two gaps of 4 pixels
+
+
+def scalar_values(events, tag):
+    from tensorflow import make_ndarray
+
+    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]

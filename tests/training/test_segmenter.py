@@ -1,0 +1,120 @@
+import keras
+import numpy as np
+import pytest
+
+from seg.losses.combined import Combined
+from seg.losses.cross_entropy import CrossEntropy
+from seg.losses.dice import Dice
+from seg.metrics.confusion import ConfusionMatrix
+from seg.models.unet import unet_layers
+from seg.training.segmenter import Segmenter
+
+WEIGHTS = [0.5, 1.0, 4.0]
+
+
+def small_segmenter(terms=None, jit_compile=False):
+    keras.utils.set_random_seed(0)
+    model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=4))
+    terms = terms or [(1.0, CrossEntropy(class_weights=WEIGHTS)), (0.5, Dice())]
+    metrics = [ConfusionMatrix(("a", "b", "c"))]
+    model.compile(keras.optimizers.SGD(0.1), loss=Combined(terms), metrics=metrics, jit_compile=jit_compile)
+    return model
+
+
+def batch(seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (2, 16, 16)).astype(np.uint8)
+    labels[:, :3] = 255
+    return rng.normal(size=(2, 16, 16, 3)).astype(np.float32), labels
+
+
+def test_logs_hold_the_loss_each_term_unscaled_and_the_iou():
+    model = small_segmenter()
+    images, labels = batch()
+    logits = model(images, training=True)
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    expected = model.loss.term_values(labels, logits)
+    assert set(logs) == {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", "iou/a", "iou/b", "iou/c"}
+    # 1e-5: XLA sums the same float32 values in another order than eager TensorFlow.
+    assert logs["loss/cross_entropy"] == pytest.approx(float(expected["cross_entropy"]), rel=1e-5)
+    assert logs["loss/dice"] == pytest.approx(float(expected["dice"]), rel=1e-5)
+    assert logs["loss"] == pytest.approx(logs["loss/cross_entropy"] + 0.5 * logs["loss/dice"], rel=1e-6)
+
+
+def test_evaluation_logs_the_same_terms_as_training_without_an_update():
+    model = small_segmenter()
+    images, labels = batch()
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    logs = model.test_on_batch(images, labels, return_dict=True)
+    values = model.loss.term_values(labels, model(images, training=False))
+    assert logs["loss/cross_entropy"] == pytest.approx(float(values["cross_entropy"]), rel=1e-5)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_a_fit_step_follows_the_gradient_of_the_pure_loss():
+    """The road through compile and fit adds nothing: one SGD step = - learning rate x gradient of the loss function."""
+    import tensorflow as tf
+
+    model = small_segmenter()
+    images, labels = batch()
+    with tf.GradientTape() as tape:
+        loss = model.loss.total(model.loss.term_values(labels, model(images, training=True)))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    # The forward pass above moved the batch norm's statistics, which training does not read.
+    model.train_on_batch(images, labels)
+    for old, gradient, variable in zip(before, gradients, model.trainable_variables, strict=True):
+        # 2e-6 absolute: float32 sums in another order; weights are of size 0.1 to 1.
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), old - 0.1 * keras.ops.convert_to_numpy(gradient), rtol=1e-4, atol=2e-6)
+
+
+def test_logits_at_void_pixels_move_nothing():
+    images, labels = batch()
+    everything_void = np.full_like(labels, 255)
+    model = small_segmenter([(1.0, CrossEntropy())])
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    logs = model.train_on_batch(images, everything_void, return_dict=True)
+    assert logs["loss"] == 0
+    assert np.isnan(logs["mean_iou"])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_terms_of_unequal_batches_average_by_images():
+    """Keras weighs its loss by batch size; the terms must too, or they would not add up to it."""
+    import tensorflow as tf
+
+    model = small_segmenter([(1.0, CrossEntropy()), (1.0, Dice())])
+    images, labels = batch()
+    parts = tf.data.Dataset.from_tensor_slices((np.concatenate([images, images[:1]]), np.concatenate([labels] * 2)[:3]))
+    logs = model.evaluate(parts.batch(2), return_dict=True, verbose=0)
+    assert logs["loss"] == pytest.approx(logs["loss/cross_entropy"] + logs["loss/dice"], rel=1e-6)
+
+
+def test_pixel_weights_reach_the_terms():
+    images, labels = batch()
+    ones = small_segmenter([(1.0, CrossEntropy())]).test_on_batch(images, labels, return_dict=True)
+    twice = small_segmenter([(1.0, CrossEntropy())])
+    weights = np.full(labels.shape, 2.0, np.float32)
+    loss = twice.compute_loss(images, labels, twice(images, training=False), sample_weight=weights, training=False)
+    assert float(loss) == pytest.approx(2 * ones["loss"], rel=1e-5)
+
+
+def test_saved_and_loaded_whole(tmp_path):
+    model = small_segmenter()
+    images, labels = batch()
+    model.train_on_batch(images, labels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, Segmenter)
+    np.testing.assert_array_equal(loaded(images), model(images))
+    assert loaded.loss.get_config() == model.loss.get_config()
+    first, second = (each.train_on_batch(images, labels, return_dict=True) for each in (model, loaded))
+    assert first["loss"] == second["loss"]
+
+
+def test_a_loss_that_is_not_combined_is_refused():
+    model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=2))
+    with pytest.raises(TypeError, match="loss: got CrossEntropy, allowed: Combined \(of seg.losses\), also of one term"):
+        model.compile("adam", loss=CrossEntropy())
