@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,18 +85,19 @@ def train(config: Config, run: RunDir) -> None:
     start_run(run, config, splits, counts, weights)
     model, confusion = build_model(config, run, weights, steps, num_gpus)
     log = resume(model, run, steps)
-    with user_errors():
+    with user_errors(), resume_hint(run):
         val = build.evaluation_data(config, splits["val"])
-        model.fit(
-            build.training_data(config, splits["train"], first_epoch=len(log)),
-            validation_data=val,
-            epochs=config.training.epochs,
-            initial_epoch=len(log),
-            steps_per_epoch=steps,
-            callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights)),
-            shuffle=False,  # the stream has its order
-            verbose=0,
-        )
+        if not finished(config, log):
+            model.fit(
+                build.training_data(config, splits["train"], first_epoch=len(log)),
+                validation_data=val,
+                epochs=config.training.epochs,
+                initial_epoch=len(log),
+                steps_per_epoch=steps,
+                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights)),
+                shuffle=False,  # the stream has its order
+                verbose=0,
+            )
         model.load_weights(run.best)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
@@ -196,6 +198,25 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
     return rows
 
 
+def finished(config: Config, log: list[dict[str, str]]) -> bool:
+    """Whether a resumed run has nothing left to train: all epochs done, or early stopping had ended it."""
+    from seg.training.callbacks import MONITOR, out_of_patience
+
+    history = [float(row[MONITOR]) for row in log]
+    return len(log) >= config.training.epochs or out_of_patience(history, config.training.early_stopping)
+
+
+@contextmanager
+def resume_hint(run: RunDir) -> Iterator[None]:
+    """After Ctrl-C, says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.last.exists():
+            console.print(f"resume   python -m seg.train --resume {run.path}")
+        raise
+
+
 def callbacks(
     config: Config,
     run: RunDir,
@@ -215,6 +236,7 @@ def callbacks(
     }
     history = [float(row[on.MONITOR]) for row in log]
     return [
+        on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
         on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),

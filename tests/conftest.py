@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -26,3 +27,36 @@ def seeded() -> None:
     else:
         random.seed(0)
         np.random.seed(0)
+
+
+TINY_CONFIG = """
+name: tiny
+labels: {{names: [field, forest, water, road, building, boat, solar_panel]}}
+data: {{name: scenes, root: {root}/scenes, size: 64, train: 4, val: 2, test: 2}}
+input: {{crop: [32, 32]}}
+augmentation: {{horizontal_flip: 0.5, brightness: 0.1}}
+class_weights: {{scheme: inverse_sqrt}}
+model: {{name: unet, depth: 1, base_filters: 2, dropout: 0.3}}
+loss: [{{name: cross_entropy}}, {{name: dice, weighted: false}}]
+schedule: {{name: cosine, warmup_epochs: 1}}
+training: {{epochs: 2, batch_size: 2, precision: float32}}
+output: {{root: {root}/runs, overlays: 1}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration that trains in seconds: dropout, augmentation and a schedule are on, for resuming to reproduce."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.yaml").write_text(TINY_CONFIG.format(root=folder), encoding="utf-8")
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_config: Path) -> Path:
+    """The folder of one finished run of `tiny_config`; tests that change it work on a copy."""
+    from seg import train
+
+    run = tiny_config.parent / "trained"
+    assert train.main(["--config", str(tiny_config), "--run-dir", str(run)]) == 0
+    return run

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seg.errors import SegError
 from seg.labels import LabelSet
 from seg.training.overlay import panel
 
@@ -43,6 +44,19 @@ class EpochFacts(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         logs["images_per_second"] = self.images_per_epoch / (self._trained - self._started)
         logs["seconds"] = time.perf_counter() - self._started
+
+
+class NaNStop(keras.callbacks.Callback):
+    """Ends a run whose loss is no number, before that epoch reaches the log or a checkpoint."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Raises: SegError: The epoch's mean loss is NaN or infinite."""
+        assert logs is not None
+        if not math.isfinite(logs["loss"]):
+            raise SegError(
+                f"the training loss became {logs['loss']} in epoch {epoch + 1}; try a lower optimizer.learning_rate or "
+                "a class_weights.cap; the checkpoints are those of the epoch before"
+            )
 
 
 class ProgressBar(keras.callbacks.Callback):

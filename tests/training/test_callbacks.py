@@ -8,10 +8,12 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from seg.errors import SegError
 from seg.labels import LabelSet
 from seg.training.callbacks import (
     Checkpoints,
     EpochFacts,
+    NaNStop,
     OverlaySample,
     ProgressBar,
     TensorBoardLog,
@@ -116,6 +118,12 @@ def test_log_has_a_row_an_epoch_and_drops_undone_epochs_on_resume(tmp_path):
         assert [row["val_mean_iou"] for row in csv.DictReader(text)] == ["0.0", "0.1", "0.7"]
 
 
+def test_a_loss_that_is_no_number_ends_the_run_with_advice():
+    NaNStop().on_epoch_end(0, logs())
+    with pytest.raises(SegError, match="the training loss became nan in epoch 3; try a lower optimizer.learning_rate"):
+        NaNStop().on_epoch_end(2, logs() | {"loss": math.nan})
+
+
 def test_progress_prints_a_line_an_epoch_where_there_is_no_terminal():
     text = io.StringIO()
     bar = ProgressBar(Console(file=text, width=200), epochs=12, steps_per_epoch=2)
@@ -137,7 +145,9 @@ def test_tensorboard_holds_the_scalars_overlays_and_texts(tmp_path, model):
     callback.on_epoch_end(0, {"loss": 1.5, "iou/a": 0.25, "val_iou/a": 0.75, "learning_rate": 0.1, "seconds": 9.0})
     callback.on_epoch_end(1, {"loss": 1.0, "iou/a": 0.5, "val_iou/a": math.nan, "learning_rate": 0.1, "seconds": 9.0})
     callback.on_train_end()
-    train, val = (EventAccumulator(str(tmp_path / run), size_guidance={"tensors": 0}).Reload() for run in ("train", "val"))
+    train, val = (
+        EventAccumulator(str(tmp_path / run), size_guidance={"tensors": 0}).Reload() for run in ("train", "val")
+    )
     assert set(train.Tags()["tensors"]) == {"loss", "iou/a", "learning_rate", "config"}
     assert set(val.Tags()["tensors"]) == {"iou/a", "overlay/tile_1"}
     assert scalar_values(train, "loss") == [(1, 1.5), (2, 1.0)]

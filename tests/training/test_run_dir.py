@@ -45,7 +45,9 @@ def test_a_folder_that_cannot_be_made(tmp_path, config):
 
 
 def test_open_wants_a_run(tmp_path):
-    with pytest.raises(DataError, match=r"no run there \(config.yaml is missing\); allowed: a folder that seg.train made"):
+    with pytest.raises(
+        DataError, match=r"no run there \(config.yaml is missing\); allowed: a folder that seg.train made"
+    ):
         RunDir.open(tmp_path)
 
 

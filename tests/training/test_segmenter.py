@@ -66,7 +66,9 @@ def test_a_fit_step_follows_the_gradient_of_the_pure_loss():
     model.train_on_batch(images, labels)
     for old, gradient, variable in zip(before, gradients, model.trainable_variables, strict=True):
         # 2e-6 absolute: float32 sums in another order; weights are of size 0.1 to 1.
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), old - 0.1 * keras.ops.convert_to_numpy(gradient), rtol=1e-4, atol=2e-6)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(variable), old - 0.1 * keras.ops.convert_to_numpy(gradient), rtol=1e-4, atol=2e-6
+        )
 
 
 def test_logits_at_void_pixels_move_nothing():
@@ -116,5 +118,7 @@ def test_saved_and_loaded_whole(tmp_path):
 
 def test_a_loss_that_is_not_combined_is_refused():
     model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=2))
-    with pytest.raises(TypeError, match="loss: got CrossEntropy, allowed: Combined \(of seg.losses\), also of one term"):
+    with pytest.raises(
+        TypeError, match=r"loss: got CrossEntropy, allowed: Combined \(of seg.losses\), also of one term"
+    ):
         model.compile("adam", loss=CrossEntropy())

@@ -1,0 +1,1 @@
+"""seg: semantic segmentation for imbalanced masks, from mask files to class weights to per-class IoU."""

@@ -1,0 +1,291 @@
+import csv
+import json
+import shutil
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seg import train
+from seg.balance import ClassCounts
+from seg.config import load_config
+from seg.training.callbacks import Checkpoints
+from seg.training.run_dir import RunDir
+from seg.training.segmenter import load_segmenter
+
+NAMES = ("field", "forest", "water", "road", "building", "boat", "solar_panel")
+
+
+def rows(run):
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command(capsys, *arguments):
+    """(exit code, stderr) of seg.train."""
+    code = train.main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().err
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+def test_the_run_folder_holds_everything_and_no_temporary_file(trained_run):
+    names = {path.relative_to(trained_run).as_posix() for path in trained_run.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("tensorboard/")}
+    assert {name.split("/")[1] for name in events} == {"train", "val"}
+    assert {name for name in names - events if not name.startswith("evaluation/")} == {
+        "config.yaml",
+        "counts.json",
+        "class_weights.json",
+        "environment.json",
+        "log.csv",
+        "checkpoints/best.keras",
+        "checkpoints/last.keras",
+    }
+
+
+def test_the_configuration_loads_equal(trained_run, tiny_config):
+    assert load_config(trained_run / "config.yaml") == load_config(tiny_config)
+
+
+def test_counts_and_weights_are_of_the_training_masks(trained_run, tiny_config):
+    masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (tiny_config.parent / "scenes/masks/train").iterdir()]
+    counts = ClassCounts.load(trained_run / "counts.json")
+    assert counts.num_images == len(masks) == 4
+    assert counts.pixel_counts.tolist() == [sum(int((mask == index).sum()) for mask in masks) for index in range(7)]
+    weights = json.loads((trained_run / "class_weights.json").read_text())
+    assert tuple(weights) == NAMES
+    # inverse_sqrt, mean_one: w_c ~ 1 / sqrt(f_c), and the weights' mean over labelled pixels is 1.
+    assert sum(weights[name] * share for name, share in zip(NAMES, counts.frequencies, strict=True)) == pytest.approx(1)
+
+
+def test_the_log_has_a_row_an_epoch_with_every_score(trained_run):
+    first, second = rows(trained_run)
+    assert (first["epoch"], second["epoch"]) == ("0", "1")
+    scores = {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", *(f"iou/{name}" for name in NAMES)}
+    expected = scores | {f"val_{key}" for key in scores} | {"epoch", "learning_rate", "images_per_second", "seconds"}
+    assert set(first) == expected
+    # One warm-up epoch of 2 steps up to 1e-3; the logged rate is the one that the next step takes.
+    assert float(first["learning_rate"]) == pytest.approx(1e-3)
+    assert float(second["learning_rate"]) == pytest.approx(0)
+    assert float(first["loss"]) == pytest.approx(float(first["loss/cross_entropy"]) + float(first["loss/dice"]), rel=1e-5)
+
+
+def test_the_environment_names_versions_and_precision(trained_run):
+    environment = json.loads((trained_run / "environment.json").read_text())
+    assert environment["packages"]["keras"] == keras.__version__
+    assert environment["precision"] == "float32"
+
+
+def test_tensorboard_holds_scores_texts_and_overlays(trained_run):
+    tags = {}
+    for run in ("train", "val"):
+        events = EventAccumulator(str(trained_run / "tensorboard" / run), size_guidance={"tensors": 0}).Reload()
+        tags[run] = set(events.Tags()["tensors"])
+        assert [event.step for event in events.Tensors("mean_iou")] == [1, 2]
+    scores = {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", *(f"iou/{name}" for name in NAMES)}
+    assert tags["train"] == scores | {"learning_rate", "images_per_second", "classes", "config"}
+    assert tags["val"] == scores | {"overlay/0000"}
+
+
+def test_the_best_checkpoint_has_the_best_score_of_the_log(trained_run):
+    values = [float(row["val_mean_iou"]) for row in rows(trained_run)]
+    same = [
+        np.array_equal(ours, theirs)
+        for ours, theirs in zip(
+            load_segmenter(trained_run / "checkpoints/best.keras").get_weights(),
+            load_segmenter(trained_run / "checkpoints/last.keras").get_weights(),
+            strict=True,
+        )
+    ]
+    assert all(same) == (values[1] > values[0])
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+def interrupted_run(config, folder, monkeypatch, *, saves):
+    """A run that is stopped at the end of an epoch, once last.keras was saved `saves` times."""
+
+    class Stopping(Checkpoints):
+        def on_epoch_end(self, epoch, logs=None):
+            if len(self.history) == saves:
+                raise KeyboardInterrupt
+            super().on_epoch_end(epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seg.training.callbacks.Checkpoints", Stopping)
+        assert train.main(["--config", str(config), "--run-dir", str(folder)]) == 130
+    return folder
+
+
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_resumed_run_equals_the_uninterrupted_one(saves, trained_run, tiny_config, tmp_path, monkeypatch, capsys):
+    # Stopped before anything is saved (the run starts again) and in the middle of an epoch's callbacks, where log.csv
+    # has a row more than the checkpoint. Dropout, augmentation, optimizer state and schedule all have to go on exactly.
+    run = interrupted_run(tiny_config, tmp_path / "run", monkeypatch, saves=saves)
+    assert len(rows(run)) == saves + 1
+    assert "interrupted" in capsys.readouterr().err
+    assert train.main(["--resume", str(run)]) == 0
+    assert ("resuming after epoch 1" in capsys.readouterr().out) == (saves == 1)
+    times = ("seconds", "images_per_second")
+    resumed, whole = ([{k: v for k, v in row.items() if k not in times} for row in rows(r)] for r in (run, trained_run))
+    assert resumed == whole
+    for name in ("best", "last"):
+        ours, theirs = (load_segmenter(r / f"checkpoints/{name}.keras").get_weights() for r in (run, trained_run))
+        for resumed_array, whole_array in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(resumed_array, whole_array)
+
+
+def test_resuming_a_finished_run_changes_nothing(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    assert train.main(["--resume", str(run)]) == 0
+    assert "validation, best epoch" in capsys.readouterr().out
+    for name in ("log.csv", "checkpoints/best.keras", "checkpoints/last.keras"):
+        assert (run / name).read_bytes() == (trained_run / name).read_bytes()
+
+
+def test_resuming_a_run_that_stopped_early_trains_no_more(trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    config = config.replace("epochs: 2", "epochs: 4").replace("early_stopping: null", "early_stopping: 1")
+    (run / "config.yaml").write_text(config)
+    log = (run / "log.csv").read_text().splitlines()
+    column = log[0].split(",").index("val_mean_iou")
+    worse = [*log[1].split(",")]
+    worse[0], worse[column] = "1", "0.0"
+    (run / "log.csv").write_text("\n".join([log[0], log[1], ",".join(worse)]) + "\n")
+    assert train.main(["--resume", str(run)]) == 0
+    assert len(rows(run)) == 2
+
+
+def test_a_log_with_fewer_epochs_than_the_checkpoint_is_refused(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    (run / "log.csv").write_text("\n".join((run / "log.csv").read_text().splitlines()[:2]) + "\n")
+    code, message = command(capsys, "--resume", run)
+    last = run / "checkpoints/last.keras"
+    assert code == 2
+    assert message == f"error: {run}/log.csv: got 1 epochs, but {last} has 2; allowed: a row an epoch\n"
+
+
+def test_a_missing_log_is_refused(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    (run / "log.csv").unlink()
+    code, message = command(capsys, "--resume", run)
+    assert (code, message.count("\n")) == (2, 1)
+    assert f"{run}/log.csv: got 0 epochs, but" in message
+
+
+def test_a_broken_checkpoint_is_refused(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    (run / "checkpoints/last.keras").write_bytes(b"half a file")
+    code, message = command(capsys, "--resume", run)
+    assert (code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"error: {run}/checkpoints/last.keras: ")
+
+
+def test_changed_masks_are_refused_on_resume(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    counts = json.loads((run / "counts.json").read_text())
+    (run / "counts.json").write_text(json.dumps(counts | {"fingerprint": "0" * 64}))
+    code, message = command(capsys, "--resume", run)
+    assert (code, message.count("\n")) == (2, 1)
+    assert "fingerprint" in message or "other masks" in message or "other files" in message, message
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+def test_two_runs_never_share_a_folder(trained_run, tiny_config, capsys):
+    code, message = command(capsys, "--config", tiny_config, "--run-dir", trained_run)
+    assert code == 2
+    assert message == f"error: {trained_run}: exists, and two runs never share a folder; allowed: a new folder\n"
+
+
+def test_resume_takes_no_overrides(trained_run, capsys):
+    expected = "error: --resume goes on with the run's own configuration; allowed: no overrides, no --run-dir\n"
+    assert command(capsys, "--resume", trained_run, "training.epochs=3") == (2, expected)
+    assert command(capsys, "--resume", trained_run, "--run-dir", "elsewhere") == (2, expected)
+
+
+def test_resume_wants_a_run(tmp_path, capsys):
+    code, message = command(capsys, "--resume", tmp_path)
+    assert code == 2
+    assert "no run there (config.yaml is missing)" in message
+
+
+def test_a_wrong_key_is_told_before_anything_is_written(tiny_config, tmp_path, capsys):
+    code, message = command(capsys, "--config", tiny_config, "--run-dir", tmp_path / "run", "training.epoch=3")
+    assert code == 2
+    assert "training.epoch: unknown key (did you mean 'epochs'?)" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_counts_of_other_masks_are_refused(trained_run, tiny_config, tmp_path, capsys):
+    counts = json.loads((trained_run / "counts.json").read_text())
+    artefact = tmp_path / "counts.json"
+    artefact.write_text(json.dumps(counts | {"fingerprint": "0" * 64}))
+    run = tmp_path / "run"
+    code, message = command(capsys, "--config", tiny_config, "--run-dir", run, f"class_weights.counts={artefact}")
+    assert (code, message.count("\n")) == (2, 1)
+    assert "fingerprint" in message or "other masks" in message or "other files" in message, message
+    assert not run.exists()
+
+
+def test_counts_of_the_same_masks_are_taken(trained_run, tiny_config, capsys):
+    config = load_config(tiny_config, [f"class_weights.counts={trained_run / 'counts.json'}"])
+    from seg import build
+
+    run = RunDir(tiny_config.parent / "never_made")
+    counts = train.count_classes(config, run, build.samples(config)["train"])
+    assert counts.pixel_counts.tolist() == ClassCounts.load(trained_run / "counts.json").pixel_counts.tolist()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Images and masks (two classes, 16 x 16) in folders, and a configuration of them."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 1)):
+        for index in range(count):
+            for kind, pixels in (("images", random.integers(0, 256, (16, 16, 3))), ("masks", np.eye(16))):
+                path = tmp_path / "data" / kind / split / f"{split}{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), pixels.astype(np.uint8))
+    config = tmp_path / "folders.yaml"
+    config.write_text(
+        f"name: folders\nlabels: {{names: [a, b]}}\ndata: {{name: folders, root: {tmp_path}/data}}\n"
+        "model: {name: unet, depth: 1, base_filters: 1}\n"
+        "training: {epochs: 1, batch_size: 1, precision: float32}\noutput: {overlays: 0}\n"
+    )
+    return config
+
+
+def test_a_file_that_is_no_image_is_named_before_a_run_is_made(folders, tmp_path, capsys):
+    broken = tmp_path / "data/images/train/train1.png"
+    broken.write_bytes(b"no image")
+    code, message = command(capsys, "--config", folders, "--run-dir", tmp_path / "run")
+    assert (code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"error: {broken}: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_mask_is_named_before_a_run_is_made(folders, tmp_path, capsys):
+    broken = tmp_path / "data/masks/train/train1.png"
+    cv2.imwrite(str(broken), np.full((16, 16), 7, np.uint8))
+    code, message = command(capsys, "--config", folders, "--run-dir", tmp_path / "run")
+    assert (code, message.count("\n")) == (2, 1)
+    assert str(broken) in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("file", ["train/train0.png", "train/train1.png", "val/val0.png"])
+def test_a_truncated_image_is_named_without_a_traceback(file, folders, tmp_path, capsys):
+    broken = tmp_path / "data/images" / file
+    broken.write_bytes(broken.read_bytes()[:-200])  # the header is whole, the pixels are not
+    code, message = command(capsys, "--config", folders, "--run-dir", tmp_path / "run")
+    assert (code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"error: {broken}: ")
+
+
+def test_a_batch_larger_than_the_data_is_told_before_a_run_is_made(folders, tmp_path, capsys):
+    code, message = command(capsys, "--config", folders, "--run-dir", tmp_path / "run", "training.batch_size=3")
+    assert code == 2
+    assert "got batch_size 3, allowed: 1 to 2" in message
+    assert not (tmp_path / "run").exists()
