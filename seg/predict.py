@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m seg.predict",
-        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices) and overlays (OUT/overlays/NAME.png) "
-        "of images of any size, with the run's own preprocessing.",
-        epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out predictions",
+        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices) and overlays "
+        "(OUT/overlays/NAME.png) of images of any size, with the run's own preprocessing.",
+        epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out out",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="image files or folders of them")

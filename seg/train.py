@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,7 +115,10 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
         counts = ClassCounts.load(Path(artefact))
-        counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+        try:
+            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+        except DataError as error:
+            raise DataError(f"{artefact}: {error}") from None
         return counts
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes", total=len(masks))
@@ -180,12 +184,19 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
     """Loads the last checkpoint, if there is one; returns the log rows of the epochs it has behind it.
 
     The optimizer's step count says how far the checkpoint is: one source, which cannot disagree with the weights.
+
+    Raises:
+        DataError: The checkpoint is broken, or log.csv lacks epochs that it has.
     """
     from seg.training.callbacks import read_log
 
     if not run.last.exists():
         return []
-    model.load_weights(run.last)
+    try:
+        model.load_weights(run.last)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise DataError(f"{run.last}: cannot be loaded into the configured model: {first_line}") from None
     iterations = int(model.optimizer.iterations)
     for layer in model.layers:  # Keras does not save how far dropout's random stream has come: one draw a step
         if (generator := getattr(layer, "seed_generator", None)) is not None:
@@ -196,6 +207,14 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
         raise DataError(f"{run.log}: got {len(rows)} epochs, but {run.last} has {epochs}; allowed: a row an epoch")
     console.print(f"resuming after epoch {epochs}")
     return rows
+
+
+def is_finished(config: Config, log: list[dict[str, str]]) -> bool:
+    """Whether a run with these log rows has all its epochs, or was stopped early by its own rule."""
+    from seg.training import callbacks as on
+
+    history = [float(row[on.MONITOR]) for row in log]
+    return len(log) == config.training.epochs or on.out_of_patience(history, config.training.early_stopping)
 
 
 def finished(config: Config, log: list[dict[str, str]]) -> bool:

@@ -72,9 +72,10 @@ def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> byte
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = min(9.0, 15.0 * side / count)
-    axes.set_xticks(range(count), class_names, rotation=90, fontsize=size)
-    axes.set_yticks(range(count), class_names, fontsize=size)
+    # Names are taken as they are: matplotlib would read dollar signs as mathematics.
+    style: dict[str, Any] = {"fontsize": min(9.0, 40.0 * side / count), "parse_math": False}
+    axes.set_xticks(range(count), class_names, rotation=90, **style)
+    axes.set_yticks(range(count), class_names, **style)
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     axes.set_title("share of each labelled class", fontsize=10)

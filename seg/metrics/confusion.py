@@ -117,7 +117,7 @@ def pair_counts(labels: Tensor, logits: Tensor, num_classes: int, ignore_index: 
 
 
 def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`function` compiled by XLA on TensorFlow, whose arg max over classes takes nine times as long on CPU otherwise."""
+    """`function` compiled by XLA on TensorFlow: on CPU its arg max over classes takes nine times as long otherwise."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf

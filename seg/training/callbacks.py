@@ -160,7 +160,12 @@ class TrainingLog(keras.callbacks.Callback):
 
 
 def read_log(path: Path, epochs: int) -> list[dict[str, str]]:
-    """The rows of the first `epochs` epochs; a later row belongs to an epoch that did not reach its checkpoint."""
+    """The rows of the first `epochs` epochs; a later row belongs to an epoch that did not reach its checkpoint.
+
+    Fewer where the file has fewer; none where there is no file.
+    """
+    if not path.exists():
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))[:epochs]
 

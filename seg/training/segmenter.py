@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+import seg.models.blocks  # noqa: F401 - registers the layers that a saved model is made of
 from seg.errors import DataError
 from seg.losses.base import num_replicas
 from seg.losses.combined import Combined
