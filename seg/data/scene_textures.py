@@ -11,8 +11,18 @@ import numpy as np
 
 CROPS = np.array(
     [
-        (92, 122, 58), (74, 100, 52), (64, 88, 46), (132, 148, 84), (150, 156, 98), (190, 170, 112),
-        (170, 148, 98), (128, 100, 74), (104, 84, 66), (112, 106, 96), (186, 176, 72), (146, 138, 112),
+        (92, 122, 58),
+        (74, 100, 52),
+        (64, 88, 46),
+        (132, 148, 84),
+        (150, 156, 98),
+        (190, 170, 112),
+        (170, 148, 98),
+        (128, 100, 74),
+        (104, 84, 66),
+        (112, 106, 96),
+        (186, 176, 72),
+        (146, 138, 112),
     ],
     np.float32,
 )  # greens that forests have too, soils that tracks and roofs have too
@@ -94,7 +104,8 @@ def paint_water(rng: np.random.Generator, image: np.ndarray, water: np.ndarray, 
     if not water.any():
         return
     size = len(water)
-    bank = cv2.dilate(water.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))).astype(bool) & ~water
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    bank = cv2.dilate(water.astype(np.uint8), disc).astype(bool) & ~water
     sandy = np.clip(0.5 + 0.6 * smooth_noise(rng, size, 40), 0, 1)[bank][:, None]
     image[bank] = 0.4 * image[bank] + 0.6 * (sandy * SAND + (1 - sandy) * HEDGE)
     depth = cv2.distanceTransform(water.astype(np.uint8), cv2.DIST_L2, 3)
@@ -137,8 +148,10 @@ def paint_crowns(
     spacing = int(rng.integers(6, 9))
     steps = np.arange(-(-size // spacing))
     jitter = rng.uniform(0, spacing, (2, len(steps), len(steps)))
-    rows, columns = (np.minimum(steps[:, None] * spacing + jitter[0], size - 1).astype(int),
-                     np.minimum(steps * spacing + jitter[1], size - 1).astype(int))
+    rows, columns = (
+        np.minimum(steps[:, None] * spacing + jitter[0], size - 1).astype(int),
+        np.minimum(steps * spacing + jitter[1], size - 1).astype(int),
+    )
     seeds = np.ones((size, size), np.uint8)
     seeds[rows, columns] = 0
     distance, tree = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)

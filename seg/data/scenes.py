@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 from seg.data import scene_textures as textures
+from seg.data.images import write_png
+from seg.data.masks import write_mask
 from seg.data.scene_objects import (
     BOAT,
     BUILDING,
@@ -36,8 +38,15 @@ from seg.labels import LabelSet
 
 SCENE_LABELS = LabelSet(
     names=("field", "forest", "water", "road", "building", "boat", "solar_panel"),
-    colours=((219, 205, 130), (46, 125, 62), (66, 135, 214), (132, 126, 134), (205, 84, 62), (255, 255, 255),
-             (122, 44, 168)),
+    colours=(
+        (219, 205, 130),
+        (46, 125, 62),
+        (66, 135, 214),
+        (132, 126, 134),
+        (205, 84, 62),
+        (255, 90, 200),
+        (122, 44, 168),
+    ),
 )
 SPLITS = ("train", "val", "test")  # a scene's seed holds its split's place in this list
 MIN_SIZE, MAX_SIZE = 64, 2048
@@ -155,14 +164,13 @@ def write_scenes(
     names = [(split, index) for split, count in splits.items() for index in range(count)]
     if _is_complete(root, request) and all(path.exists() for name in names for path in _paths(root, *name)):
         return
-    for folder in {path.parent for name in names for path in _paths(root, *name)}:
-        folder.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     _write_manifest(root, request, complete=False)
     for split, index in names:
         image, mask = draw_scene(size, scene_seed(seed, split, index))
         image_path, mask_path = _paths(root, split, index)
-        _write_png(image_path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        _write_png(mask_path, mask)
+        write_png(image_path, image)
+        write_mask(mask_path, mask)
         if progress:
             progress(1)
     _write_manifest(root, request, complete=True)
@@ -203,16 +211,6 @@ def _paths(root: Path, split: str, index: int) -> tuple[Path, Path]:
 
 
 def _write_manifest(root: Path, request: dict[str, object], complete: bool) -> None:
-    text = json.dumps(request | {"complete": complete}, indent=2) + "\n"
-    _write_atomically(root / MANIFEST, text.encode())
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    _write_atomically(path, encoded.tobytes())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary = root / f".{MANIFEST}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(request | {"complete": complete}, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, root / MANIFEST)

@@ -1,0 +1,1 @@
+"""Commands on masks and scenes. None of them imports TensorFlow."""
