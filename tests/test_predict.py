@@ -1,0 +1,87 @@
+import cv2
+import numpy as np
+import pytest
+
+from seg import build, predict
+from seg.config import load_config
+from seg.data.images import read_image
+from seg.training.segmenter import load_segmenter
+
+
+def command(capsys, *arguments):
+    code = predict.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def image_file(path, height, width, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    cv2.imwrite(str(path), pixels)
+    return path
+
+
+def test_masks_are_the_models_arg_max_at_any_size(trained_run, tmp_path, capsys):
+    odd = image_file(tmp_path / "in/odd.png", 37, 53)
+    small = image_file(tmp_path / "in/small.jpg", 9, 8)
+    code, out, _ = command(capsys, trained_run, tmp_path / "in", "--out", tmp_path / "out")
+    assert code == 0
+    assert out.startswith(f"2 masks in {tmp_path / 'out/masks'}")
+    config = load_config(trained_run / "config.yaml")
+    model, preprocessing = load_segmenter(trained_run / "checkpoints/best.keras"), build.preprocessing(config)
+    for path in (odd, small):
+        image = read_image(path, 3)
+        expected = model.predict_on_batch(preprocessing.prepare(image)[None])[0].argmax(-1)
+        mask = cv2.imread(str(tmp_path / "out/masks" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, expected)
+        assert cv2.imread(str(tmp_path / "out/overlays" / f"{path.stem}.png")).shape == image.shape
+
+
+def test_large_images_go_in_tiles(trained_run, tmp_path, capsys):
+    large = image_file(tmp_path / "large.png", 70, 90)
+    whole, tiled = tmp_path / "whole", tmp_path / "tiled"
+    assert command(capsys, trained_run, large, "--out", whole)[0] == 0
+    assert command(capsys, trained_run, large, "--out", tiled, "--tile", 48, "--overlap", 24)[0] == 0
+    masks = [cv2.imread(str(folder / "masks/large.png"), cv2.IMREAD_UNCHANGED) for folder in (whole, tiled)]
+    assert masks[0].shape == masks[1].shape == (70, 90)
+    # Tiles see less context at their borders, so some pixels may differ, but most must not.
+    assert (masks[0] == masks[1]).mean() > 0.9
+
+
+def test_the_runs_resize_is_undone(trained_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    text = (trained_run / "config.yaml").read_text().replace("resize: null", "resize: [24, 40]")
+    (run / "config.yaml").write_text(text.replace("crop:\n  - 32\n  - 32", "crop: null"))
+    (run / "checkpoints/best.keras").write_bytes((trained_run / "checkpoints/best.keras").read_bytes())
+    assert load_config(run / "config.yaml").input.resize == (24, 40)
+    image = image_file(tmp_path / "a.png", 61, 90)
+    assert command(capsys, run, image, "--out", tmp_path / "out")[0] == 0
+    assert cv2.imread(str(tmp_path / "out/masks/a.png"), cv2.IMREAD_UNCHANGED).shape == (61, 90)
+
+
+def test_messages_come_before_the_model_is_loaded(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("seg.training.segmenter.load_segmenter", lambda path: pytest.fail("the model was loaded"))
+    first, second = image_file(tmp_path / "a/x.png", 8, 8), image_file(tmp_path / "b/x.jpg", 8, 8)
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    cases = [
+        ([tmp_path / "none.png"], f"{tmp_path / 'none.png'}: no such file or folder"),
+        ([tmp_path / "empty"], f"{tmp_path / 'empty'}: no images in it, allowed: .jpeg, .jpg, .png, .tif, .tiff"),
+        ([first, second], f"{first} and {second}: both would become x.png; predict them apart"),
+        ([first, "--tile", 64, "--overlap", 64], "--overlap: got 64, allowed: 0 to 63 (less than --tile)"),
+    ]
+    for arguments, message in cases:
+        code, _, err = command(capsys, trained_run, *arguments, "--out", out)
+        assert (code, err) == (2, f"error: {message}\n")
+    assert not out.exists()
+
+
+def test_a_broken_image_is_named(trained_run, tmp_path, capsys):
+    path = image_file(tmp_path / "broken.png", 16, 16)
+    path.write_bytes(path.read_bytes()[:100])
+    code, _, err = command(capsys, trained_run, path, "--out", tmp_path / "out")
+    assert code == 2
+    assert "broken.png" in err
+    assert "Traceback" not in err
