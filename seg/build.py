@@ -152,6 +152,7 @@ def augmentation(config: Config) -> Augmentation:
     return Augmentation(
         **config.augmentation.model_dump(),
         crop=config.input.crop,
+        resize=config.input.resize,
         bands=config.input.bands,
         ignore_index=config.labels.ignore_index,
     )

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +177,11 @@ def training_batches(
     """
     steps = steps_per_epoch(len(samples), batch_size, crops_per_image)
     crop = augmentation.crop if augmentation is not None else None
+    if augmentation is not None and augmentation.resize != preprocessing.resize:
+        raise ValueError(
+            f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
+        )
+    source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
     size = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
 
     def epoch_draws(epoch: np.int64) -> np.ndarray:
@@ -185,8 +190,8 @@ def training_batches(
 
     def load(draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         epoch, index, crop_index = (int(value) for value in draw)
-        image, mask = load_pair(samples[index], labels, encoding, preprocessing)
-        if crop is None and mask.shape != size:
+        image, mask = load_pair(samples[index], labels, encoding, source)
+        if crop is None and preprocessing.resize is None and mask.shape != size:
             raise DataError(
                 f"{samples[index].image} is {_size(mask)} (height x width) but {samples[0].image} is "
                 f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from seg.data.images import resize_image, resize_mask
 from seg.errors import ConfigError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for its newest version
@@ -34,8 +35,8 @@ HUE_PER_JITTER = 0.25  # jitter 0.2 turns the hue by up to 0.05 of the circle, 1
 class Augmentation:
     """Draws one random version of an image and its mask; every default is 'off'.
 
-    The order is flips, then one warp (quarter turn, scale, rotation, elastic, crop), then colour. What the warp brings
-    in from outside the image is 0 in the image and `ignore_index` in the mask.
+    The order is flips, then one warp (resize, quarter turn, scale, rotation, elastic, crop), then colour. What the warp
+    brings in from outside the image is 0 in the image and `ignore_index` in the mask.
 
     Attributes:
         horizontal_flip: Probability in [0, 1].
@@ -49,6 +50,8 @@ class Augmentation:
         elastic: Standard deviation, in pixels, of the displacements on a 3 x 3 grid over the output, smooth between
             (Ronneberger et al., 'U-Net', MICCAI 2015, arXiv:1505.04597, uses 10).
         crop: (height, width) of the random window to cut; None keeps the image's size. A smaller image is padded.
+        resize: (height, width) that the image is resized to before all this; None: it is not. Done here, in the same
+            warp, because a zoom into an image resized before shows a blur where the file has detail.
         ignore_index: The mask value of void.
         bands: Bands of the images, 1 or 3.
 
@@ -66,6 +69,7 @@ class Augmentation:
     colour_jitter: float = 0.0
     elastic: float = 0.0
     crop: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
     ignore_index: int = 255
     bands: int = 3
     _per_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
@@ -88,7 +92,7 @@ class Augmentation:
             seed: Any integer >= 0.
 
         Returns:
-            Image and mask, contiguous, of the same dtypes, sized `crop` or as they came.
+            Image and mask, contiguous, of the same dtypes, sized `crop`, else `resize`, else as they came.
         """
         if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
@@ -112,10 +116,9 @@ class Augmentation:
             transforms.append(albumentations.HorizontalFlip(p=self.horizontal_flip))
         if self.vertical_flip:
             transforms.append(albumentations.VerticalFlip(p=self.vertical_flip))
-        if self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop:
-            transforms.append(
-                RandomWindow(self.rotate90, self.scale, self.rotate, self.elastic, self.crop, self.ignore_index)
-            )
+        if self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop or self.resize:
+            window = (self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
+            transforms.append(RandomWindow(*window, self.ignore_index))
         if self.brightness or self.contrast:
             transforms.append(albumentations.RandomBrightnessContrast(self.brightness, self.contrast, p=1.0))
         if self.colour_jitter:
@@ -126,7 +129,9 @@ class Augmentation:
 
 
 class RandomWindow(albumentations.DualTransform):
-    """Turns, zooms, bends and crops in ONE warp: pixels are interpolated once, and only those of the window.
+    """Resizes, turns, zooms, bends and crops in ONE warp: pixels are interpolated once, and only those of the window.
+
+    Where the result is smaller than the file's pixels, area averaging shrinks the image first, so that nothing aliases.
 
     albumentations' own chain (Affine, ElasticTransform, RandomCrop) warps whole images twice and zooms about the
     centre, so that a zoom without a crop never shows the borders. Here the window lies anywhere in the zoomed image,
@@ -141,19 +146,21 @@ class RandomWindow(albumentations.DualTransform):
         scale: tuple[float, float],
         rotate: float,
         elastic: float,
-        size: tuple[int, int] | None,
+        resize: tuple[int, int] | None,
+        crop: tuple[int, int] | None,
         ignore_index: int,
     ) -> None:
         super().__init__(p=1.0)
         self.rotate90, self.scale, self.rotate, self.elastic = rotate90, scale, rotate, elastic
-        self.size = size
+        self.resize, self.crop = resize, crop
         self.ignore_index = ignore_index
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the warp: the (2, 3) matrix from output to input pixels, the output size, the displacements."""
+        """Draws the warp: the size to shrink to, the (2, 3) matrix from output to shrunk pixels, the output size, the
+        displacements."""
         draw = self.py_random
-        height, width = params["shape"][:2]
-        size = self.size or (height, width)
+        height, width = self.resize or params["shape"][:2]
+        size = self.crop or (height, width)
         scale = math.exp(draw.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         quarters = draw.randint(1, 3) if draw.random() < self.rotate90 else 0
         angle = math.radians(90 * quarters + draw.uniform(-self.rotate, self.rotate))
@@ -161,28 +168,46 @@ class RandomWindow(albumentations.DualTransform):
         # Whole pixels: a crop or a quarter turn alone must copy values, not blur them. Negative where it must pad.
         slack = [round(scale * whole - part) for whole, part in zip(turned, size, strict=True)]
         top, left = (draw.randint(min(0, pixels), max(0, pixels)) for pixels in slack)
-        matrix = window_matrix((height, width), turned, scale, angle, top, left)
+        zoomed = (round(scale * height), round(scale * width))
+        shrunk = tuple(max(1, min(pair)) for pair in zip(params["shape"][:2], zoomed, strict=True))
+        matrix = window_matrix(shrunk, (height, width), turned, scale, angle, top, left)
         bend = None
         if self.elastic:
             bend = self.random_generator.normal(0.0, self.elastic, (*ELASTIC_GRID, 2)).astype(np.float32)
-        return {"matrix": matrix, "size": size, "bend": bend}
+        return {"shrunk": shrunk, "matrix": matrix, "size": size, "bend": bend}
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         """Warps an image (H, W, B), linear interpolation, 0 outside."""
-        return warp(img, params["matrix"], params["size"], params["bend"], cv2.INTER_LINEAR, 0)
+        return warp(
+            resize_image(img, params["shrunk"]), params["matrix"], params["size"], params["bend"], cv2.INTER_LINEAR, 0
+        )
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         """Warps a mask (H, W), nearest pixel, void outside."""
-        return warp(mask, params["matrix"], params["size"], params["bend"], cv2.INTER_NEAREST, self.ignore_index)
+        return warp(
+            resize_mask(mask, params["shrunk"]),
+            params["matrix"],
+            params["size"],
+            params["bend"],
+            cv2.INTER_NEAREST,
+            self.ignore_index,
+        )
 
 
 def window_matrix(
-    shape: tuple[int, int], turned: tuple[int, int], scale: float, angle: float, top: float, left: float
+    shape: tuple[int, int],
+    resized: tuple[int, int],
+    turned: tuple[int, int],
+    scale: float,
+    angle: float,
+    top: float,
+    left: float,
 ) -> np.ndarray:
     """(2, 3) matrix from output (x, y) to input (x, y) of a zoom and turn about the centre, seen through a window.
 
     Args:
         shape: (height, width) of the input.
+        resized: The same after the resizing that is part of the warp.
         turned: The same after the quarter turns, whose zoomed version the window is cut from.
         scale: Zoom; 2 shows everything twice as large.
         angle: Turn in radians, counter-clockwise as seen.
@@ -190,7 +215,8 @@ def window_matrix(
         left: Its first column.
     """
     cos, sin = math.cos(angle), math.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]]) / scale
+    per_pixel = np.array([[shape[1] / resized[1]], [shape[0] / resized[0]]]) / scale  # input pixels an output pixel
+    linear = per_pixel * np.array([[cos, -sin], [sin, cos]])
     centre = np.array([shape[1], shape[0]]) / 2  # in a pixel's corner coordinates: index + 0.5
     window_centre = scale * np.array([turned[1], turned[0]]) / 2 - np.array([left, top])
     shift = centre - 0.5 - linear @ (window_centre - 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -197,7 +198,13 @@ def test_epochs_and_seeds_draw_differently(samples: list[Sample]) -> None:
 
 @pytest.mark.parametrize(
     ("resize", "augmentation", "size"),
-    [(None, None, (12, 16)), ((6, 10), None, (6, 10)), ((6, 10), AUGMENT, (8, 12)), (None, Augmentation(), (12, 16))],
+    [
+        (None, None, (12, 16)),
+        ((6, 10), None, (6, 10)),
+        ((6, 10), replace(AUGMENT, resize=(6, 10)), (8, 12)),
+        ((6, 10), Augmentation(resize=(6, 10)), (6, 10)),
+        (None, Augmentation(), (12, 16)),
+    ],
 )
 def test_static_shapes(samples: list[Sample], resize: tuple, augmentation: Augmentation | None, size: tuple) -> None:
     preprocessing = Preprocessing(3, resize, None, PLAIN.mean, PLAIN.std)
@@ -282,3 +289,9 @@ def test_other_errors_pass_user_errors_unchanged() -> None:
         raise KeyError("mine")
     with pytest.raises(KeyError, match="loading error 987654"), user_errors():
         raise KeyError("<loading error 987654>")  # a number that nothing recorded
+
+
+def test_augmentation_and_preprocessing_agree_on_the_size(samples):
+    preprocessing = replace(PLAIN, resize=(8, 8))
+    with pytest.raises(ValueError, match=r"got resize \(8, 8\) and the augmentation's None, allowed: equal"):
+        training_batches(samples, LABELS, ENCODING, preprocessing, Augmentation(), batch_size=1, seed=0, epochs=1)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from seg.data.images import resize_image, resize_mask
 from seg.data.transforms import Augmentation, window_matrix
 from seg.errors import ConfigError
 
@@ -132,7 +133,7 @@ def mass_centre(weights: np.ndarray) -> tuple[float, float]:
 def test_zoom_by_hand() -> None:
     """Zoom 2, no turn, window at the origin: output pixel centre x + 0.5 shows input (x + 0.5) / 2, that is index
     x / 2 - 0.25."""
-    matrix = window_matrix((10, 20), (10, 20), scale=2.0, angle=0.0, top=0, left=0)
+    matrix = window_matrix((10, 20), (10, 20), (10, 20), scale=2.0, angle=0.0, top=0, left=0)
     np.testing.assert_allclose(matrix, [[0.5, 0, -0.25], [0, 0.5, -0.25]], atol=1e-12)
 
 
@@ -224,3 +225,44 @@ def test_a_wrong_scale_is_refused() -> None:
 def test_wrong_arrays_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"got image \(4, ., 3\) uint.* and mask \(4, 5\) for 3 bands"):
         Augmentation()(bad, np.zeros((4, 5), np.uint8), 0)
+
+
+# --- resizing as part of the warp --------------------------------------------------------------------------------------
+def test_resizing_alone_is_what_evaluation_does():
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (36, 50, 3)).astype(np.uint8), rng.integers(0, 5, (36, 50)).astype(np.uint8)
+    for size in ((18, 25), (18, 60), (40, 60)):
+        small, labels = Augmentation(resize=size)(image, mask, seed=1)
+        if size[0] <= 36 and size[1] <= 50:
+            np.testing.assert_array_equal(small, resize_image(image, size))
+            np.testing.assert_array_equal(labels, resize_mask(mask, size))
+        assert small.shape == (*size, 3)
+        assert labels.shape == size
+
+
+def test_a_zoom_shows_the_files_detail_not_the_resized_images_blur():
+    """A checkerboard of single pixels, resized to half and zoomed by 2, is the checkerboard again; resized first, it
+    would be gray."""
+    board = (np.indices((32, 32)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    image = np.repeat(board[..., None], 3, axis=2)
+    zoomed, _ = Augmentation(resize=(16, 16), scale=(2.0, 2.0))(image, np.zeros((32, 32), np.uint8), seed=0)
+    assert zoomed.shape == (16, 16, 3)
+    assert set(np.unique(zoomed)) == {0, 255}
+    assert resize_image(image, (16, 16)).std() < 1
+
+
+def test_a_crop_comes_from_the_resized_image():
+    image = np.zeros((40, 40, 3), np.uint8)
+    mask = np.repeat(np.arange(4, dtype=np.uint8), 10)[:, None] * np.ones((1, 40), np.uint8)
+    _, labels = Augmentation(resize=(8, 8), crop=(8, 8))(image, mask.astype(np.uint8), seed=0)
+    np.testing.assert_array_equal(labels[:, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def test_shrinking_does_not_alias():
+    """Zoomed out by 4, a board of single pixels is gray; sampling single pixels would keep black and white."""
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    image = np.repeat(board[..., None], 3, axis=2)
+    small, labels = Augmentation(scale=(0.25, 0.25))(image, np.ones((64, 64), np.uint8), seed=0)
+    inside = small[labels == 1]
+    assert len(inside) == 16 * 16 * 1
+    assert np.abs(inside.astype(int) - 127).max() <= 1
