@@ -209,14 +209,6 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
     return rows
 
 
-def is_finished(config: Config, log: list[dict[str, str]]) -> bool:
-    """Whether a run with these log rows has all its epochs, or was stopped early by its own rule."""
-    from seg.training import callbacks as on
-
-    history = [float(row[on.MONITOR]) for row in log]
-    return len(log) == config.training.epochs or on.out_of_patience(history, config.training.early_stopping)
-
-
 def finished(config: Config, log: list[dict[str, str]]) -> bool:
     """Whether a resumed run has nothing left to train: all epochs done, or early stopping had ended it."""
     from seg.training.callbacks import MONITOR, out_of_patience

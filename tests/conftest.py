@@ -46,7 +46,7 @@ output: {{root: {root}/runs, overlays: 1}}
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration that trains in seconds: dropout, augmentation and a schedule are on, for resuming to reproduce."""
+    """A configuration that trains in seconds, with dropout, augmentation and a schedule for resuming to reproduce."""
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(TINY_CONFIG.format(root=folder), encoding="utf-8")
     return folder / "tiny.yaml"

@@ -50,7 +50,8 @@ def test_the_configuration_loads_equal(trained_run, tiny_config):
 
 
 def test_counts_and_weights_are_of_the_training_masks(trained_run, tiny_config):
-    masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (tiny_config.parent / "scenes/masks/train").iterdir()]
+    folder = tiny_config.parent / "scenes/masks/train"
+    masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in folder.iterdir()]
     counts = ClassCounts.load(trained_run / "counts.json")
     assert counts.num_images == len(masks) == 4
     assert counts.pixel_counts.tolist() == [sum(int((mask == index).sum()) for mask in masks) for index in range(7)]
@@ -69,7 +70,8 @@ def test_the_log_has_a_row_an_epoch_with_every_score(trained_run):
     # One warm-up epoch of 2 steps up to 1e-3; the logged rate is the one that the next step takes.
     assert float(first["learning_rate"]) == pytest.approx(1e-3)
     assert float(second["learning_rate"]) == pytest.approx(0)
-    assert float(first["loss"]) == pytest.approx(float(first["loss/cross_entropy"]) + float(first["loss/dice"]), rel=1e-5)
+    terms = float(first["loss/cross_entropy"]) + float(first["loss/dice"])
+    assert float(first["loss"]) == pytest.approx(terms, rel=1e-5)
 
 
 def test_the_environment_names_versions_and_precision(trained_run):

@@ -227,7 +227,7 @@ def test_wrong_arrays_are_refused(bad: np.ndarray) -> None:
         Augmentation()(bad, np.zeros((4, 5), np.uint8), 0)
 
 
-# --- resizing as part of the warp --------------------------------------------------------------------------------------
+# --- resizing as part of the warp ---
 def test_resizing_alone_is_what_evaluation_does():
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (36, 50, 3)).astype(np.uint8), rng.integers(0, 5, (36, 50)).astype(np.uint8)

@@ -43,9 +43,9 @@ def test_a_pointwise_model_gives_what_it_gives_on_the_whole(size, overlap):
 
 
 def test_tiles_are_blended_as_a_double_loop_blends_them():
-    image, tile, overlap = picture(19, 30), 8, 3
+    image, tile = picture(19, 30), 8
     numerator, denominator = np.zeros((19, 30, 2)), np.zeros((19, 30, 1))
-    # 19: 1 + ceil((19 - 8) / 5) = 4 tiles evenly over 0..11; 30: 1 + ceil(22 / 5) = 6 tiles over 0..22.
+    # Overlap 3. 19: 1 + ceil((19 - 8) / 5) = 4 tiles evenly over 0..11; 30: 1 + ceil(22 / 5) = 6 tiles over 0..22.
     for top in (0, 4, 7, 11):
         for left in (0, 4, 9, 13, 18, 22):
             logits = position(image[top : top + tile, left : left + tile])
