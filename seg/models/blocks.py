@@ -102,6 +102,32 @@ class CropLike(keras.layers.Layer):
         return inputs_shape[0], reference_shape[1], reference_shape[2], inputs_shape[3]
 
 
+@keras.saving.register_keras_serializable(package="seg")
+class BilinearUpsampling(keras.layers.Layer):
+    """Doubles height and width by bilinear interpolation: (N, H, W, C) -> (N, 2 H, 2 W, C).
+
+    As `keras.layers.UpSampling2D(interpolation="bilinear")` (pixel centres, borders repeated), which fails in a
+    TensorFlow graph whose H and W are not known, and computes in float32 whatever the policy.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Between two pixels x and y lie (3 x + y) / 4 and (x + 3 y) / 4; along the rows, then along the columns."""
+        return self._double(self._double(inputs, axis=1), axis=2)
+
+    def _double(self, x: Any, axis: int) -> Any:
+        rows = axis == 1
+        before = ops.concatenate([x[:, :1] if rows else x[:, :, :1], x[:, :-1] if rows else x[:, :, :-1]], axis=axis)
+        after = ops.concatenate([x[:, 1:] if rows else x[:, :, 1:], x[:, -1:] if rows else x[:, :, -1:]], axis=axis)
+        pair = ops.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+        batch, height, width, channels = ops.shape(x)
+        return ops.reshape(pair, (batch, 2 * height, width, channels) if rows else (batch, height, 2 * width, channels))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(N, 2 H, 2 W, C), None where unknown."""
+        batch, height, width, channels = input_shape
+        return batch, height and 2 * height, width and 2 * width, channels
+
+
 def normalization(norm: Norm, channels: int, name: str) -> keras.layers.Layer | None:
     """The normalisation layer after a convolution: fused batch norm, group norm of 8 channels a group
     (Wu & He, ECCV 2018, arXiv:1803.08494: for batches too small for batch statistics), or None."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import keras
 
-from seg.models.blocks import CropLike, Norm, PadToMultiple, conv_norm_relu, double_conv
+from seg.models.blocks import BilinearUpsampling, CropLike, Norm, PadToMultiple, conv_norm_relu, double_conv
 
 Upsampling = Literal["transpose", "bilinear"]
 
@@ -73,4 +73,4 @@ def _upsample(x: Any, filters: int, norm: Norm, upsampling: Upsampling, name: st
         )(x)
     # The 1 x 1 convolution runs first, at a quarter of the pixels: it commutes with the interpolation.
     x = conv_norm_relu(x, filters, norm, f"{name}_reduce", kernel_size=1)
-    return keras.layers.UpSampling2D(interpolation="bilinear", name=f"{name}_resize")(x)
+    return BilinearUpsampling(name=f"{name}_resize")(x)

@@ -60,6 +60,17 @@ def test_pictures_and_linked_files_exist():
         assert (ROOT / path).exists(), path
 
 
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    from seg.data.scenes import write_scenes
+
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    write_scenes(tmp_path / "data" / "scenes", {"train": 4}, 64, 0)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(example, names)  # noqa: S102 - our own README
+    assert names["model"].loss.class_weights == names["weights"].tolist()
+
+
 @pytest.mark.slow
 def test_the_commands_on_the_scenes_run(tmp_path):
     """As written and in their order, but for one epoch and in a folder that can be thrown away."""

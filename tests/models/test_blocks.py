@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from seg.models.blocks import (
     BATCH_NORM_MOMENTUM,
+    BilinearUpsampling,
     CropLike,
     FusedBatchNormalization,
     PadToMultiple,
@@ -287,3 +288,36 @@ def test_another_backend_takes_keras_own_computation(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(FusedBatchNormalization, "_fused")
     inputs = images(2, 5, 7, 3)
     np.testing.assert_array_equal(ours(inputs, training=True), theirs(inputs, training=True))
+
+
+# --- BilinearUpsampling -----------------------------------------------------------------------------------------------
+def test_bilinear_upsampling_by_hand():
+    # Columns 0 and 4, doubled: 0, (3 * 0 + 4) / 4 = 1, (0 + 3 * 4) / 4 = 3, 4; the one row twice.
+    image = np.array([0.0, 4.0], np.float32).reshape(1, 1, 2, 1)
+    doubled = keras.ops.convert_to_numpy(BilinearUpsampling()(image))
+    assert doubled[0, :, :, 0].tolist() == [[0, 1, 3, 4], [0, 1, 3, 4]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4), (1, 8, 1, 3)])
+def test_bilinear_upsampling_equals_keras(shape):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = keras.layers.UpSampling2D(interpolation="bilinear")(image)
+    # Float32 rounding of sums of four products in another order.
+    np.testing.assert_allclose(BilinearUpsampling()(image), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("upsampling", ["transpose", "bilinear"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_a_graph_of_unknown_size_runs(upsampling, norm):
+    """Validation batches have no fixed height and width; keras.layers.UpSampling2D fails there."""
+    import tensorflow as tf
+
+    from seg.models.unet import unet_layers
+
+    layers = unet_layers(bands=1, num_classes=2, depth=2, base_filters=4, norm=norm, upsampling=upsampling)
+    model = keras.Model(*layers)
+    graph = tf.function(
+        lambda images: model(images, training=False), input_signature=[tf.TensorSpec((None, None, None, 1))]
+    )
+    for height, width in ((8, 8), (5, 13)):
+        assert graph(tf.zeros((1, height, width, 1))).shape == (1, height, width, 2)
