@@ -39,9 +39,7 @@ class Segmenter(keras.Model):
         """
         super().compile(*args, **kwargs)
         if not isinstance(self.loss, Combined):
-            raise TypeError(
-                f"loss: got {type(self.loss).__name__}, allowed: seg.losses.combined.Combined, also of one term"
-            )
+            raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
         self._training_terms = _compiled(self.loss) if not self.jit_compile else self.loss.term_values
 
