@@ -21,7 +21,7 @@ from seg.errors import ConfigError, DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
 from seg.losses.focal import Focal
-from seg.models.blocks import FusedBatchNormalization
+from seg.models.blocks import BilinearUpsampling, FusedBatchNormalization
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["sky", "road"]
@@ -303,7 +303,7 @@ def test_the_network_has_the_configured_shape():
     assert logits.shape == (None, None, None, 2)
     layers = keras.Model(images, logits).layers
     assert max(layer.filters for layer in layers if isinstance(layer, keras.layers.Conv2D)) == 3 * 2**2
-    assert sum(isinstance(layer, keras.layers.UpSampling2D) for layer in layers) == 2
+    assert sum(isinstance(layer, BilinearUpsampling) for layer in layers) == 2
     assert {layer.rate for layer in layers if isinstance(layer, keras.layers.SpatialDropout2D)} == {0.5}
     assert not any(isinstance(layer, FusedBatchNormalization) for layer in layers)
 
