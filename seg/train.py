@@ -122,7 +122,9 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
         return counts
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes", total=len(masks))
-        return count_masks(masks, labels, encoding, root=root, progress=lambda done: bar.update(task, completed=done))
+        return count_masks(
+            masks, labels, encoding, root=root, progress=lambda done, _: bar.update(task, completed=done)
+        )
 
 
 def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, weights: np.ndarray) -> None:

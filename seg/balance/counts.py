@@ -1,8 +1,7 @@
-"""Mask files -> class counts, and the JSON file that keeps them.
+"""The class counts of a set of masks, the JSON file that keeps them, and the fingerprint of their file list.
 
-One streaming pass: a thread pool decodes and counts (both release the GIL) and hands back a few hundred numbers a
-file, so memory does not grow with the number of masks. All counts are integers, so they are exact, and the counts of a
-union are the sum of the counts: `count_masks(a) + count_masks(b) == count_masks(a + b)`.
+All counts are integers, so they are exact, and the counts of a union are the sum of the counts:
+`count_masks(a) + count_masks(b) == count_masks(a + b)`.
 """
 
 from __future__ import annotations
@@ -11,24 +10,18 @@ import hashlib
 import json
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from seg.data.masks import MaskEncoding, read_mask
+from seg.data.storage import File, common_folder, file_state, relative_name
 from seg.errors import DataError
-from seg.labels import LabelSet
 
 FORMAT = "seg class counts"
 VERSION = 1
-QUEUED_PER_WORKER = 4  # enough to keep every thread busy; a bound on what waits in memory and on how long Ctrl-C takes
-EXACT_PIXELS = 2**24  # cv2.calcHist returns float32, which counts exactly up to here
 MAX_COUNT = 2**63 - 1
 FINGERPRINT_MODULUS = 2**256
 RECOUNT = "count again: python -m data_tools.mask_frequencies --config FILE --out COUNTS.json"
@@ -94,11 +87,11 @@ class ClassCounts:
             self.image_pixels + other.image_pixels,
             self.void_pixels + other.void_pixels,
             self.num_images + other.num_images,
-            _hex((int(self.fingerprint, 16) + int(other.fingerprint, 16)) % FINGERPRINT_MODULUS),
+            fingerprint_digits(int(self.fingerprint, 16) + int(other.fingerprint, 16)),
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ClassCounts) and self._to_json() == other._to_json()
+        return isinstance(other, ClassCounts) and self.to_json() == other.to_json()
 
     def check_matches(self, names: Sequence[str], ignore_index: int, encoding: str, fingerprint: str) -> None:
         """Refuses counts that were made from other masks than those at hand.
@@ -116,7 +109,7 @@ class ClassCounts:
         """Writes the JSON file that `load` reads."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(temporary, path)
 
     @classmethod
@@ -147,7 +140,8 @@ class ClassCounts:
             content["fingerprint"],
         )
 
-    def _to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
+        """What `save` writes."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -163,73 +157,7 @@ class ClassCounts:
         }
 
 
-def count_masks(
-    masks: Sequence[Path],
-    labels: LabelSet,
-    encoding: MaskEncoding,
-    *,
-    root: Path | None = None,
-    workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> ClassCounts:
-    """Counts masks in one streaming pass.
-
-    Args:
-        masks: Mask files; one listed twice counts twice.
-        labels: Class names and ignore_index.
-        encoding: How the files store classes.
-        root: What the fingerprint's paths are relative to; default: the masks' common folder.
-        workers: Threads; default: one per CPU.
-        progress: Called from the calling thread after each mask, in order, with the number of masks done.
-
-    Raises:
-        DataError: No masks, or a mask cannot be read or holds a value that is no class; names the file.
-    """
-    if not masks:
-        raise DataError("no masks to count: the list is empty")
-    workers = workers or os.cpu_count() or 1
-    root = root or _common_folder(masks)
-    totals = np.zeros((3, labels.num_classes), np.int64)  # rows: pixels, images, labelled pixels of those images
-    void_pixels = fingerprint = 0
-
-    def count_one(mask: Path) -> tuple[np.ndarray, int]:
-        return value_counts(read_mask(mask, labels, encoding)), _file_hash(mask, root)
-
-    for done, (values, file_hash) in enumerate(_in_order(count_one, masks, workers), start=1):
-        pixels = values[: labels.num_classes]
-        totals += np.stack([pixels, pixels > 0, (pixels > 0) * pixels.sum()])
-        void_pixels += int(values[labels.ignore_index])
-        fingerprint = (fingerprint + file_hash) % FINGERPRINT_MODULUS
-        if progress is not None:
-            progress(done)
-    pixel_counts, image_counts, image_pixels = totals
-    return ClassCounts(
-        labels.names,
-        labels.ignore_index,
-        encoding.name,
-        pixel_counts,
-        image_counts,
-        image_pixels,
-        void_pixels,
-        len(masks),
-        _hex(fingerprint),
-    )
-
-
-def value_counts(mask: np.ndarray) -> np.ndarray:
-    """(256,) int64: how often each value occurs in a uint8 mask of any shape.
-
-    `cv2.calcHist` is about twice as fast as `np.bincount`, makes no int64 copy of the mask and releases the GIL.
-    """
-    flat = mask.reshape(-1, 1)
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(flat), EXACT_PIXELS):
-        part = cv2.calcHist([flat[start : start + EXACT_PIXELS]], [0], None, [256], [0, 256])
-        counts += part.ravel().astype(np.int64)  # OpenCV 4 returns (256, 1), OpenCV 5 (256,)
-    return counts
-
-
-def fingerprint_files(masks: Sequence[Path], root: Path | None = None) -> str:
+def fingerprint_files(masks: Sequence[File], root: Path | None = None) -> str:
     """64 hex digits that tell whether two lists hold the same files: paths under `root` and byte sizes.
 
     The sum modulo 2^256 of each file's sha256(relative posix path, NUL, size). A sum, so that the fingerprint of a
@@ -244,43 +172,18 @@ def fingerprint_files(masks: Sequence[Path], root: Path | None = None) -> str:
     Raises:
         DataError: A file is missing.
     """
-    root = root or _common_folder(masks)
-    return _hex(sum(_file_hash(mask, root) for mask in masks) % FINGERPRINT_MODULUS)
+    root = root or common_folder(masks)
+    return fingerprint_digits(sum(file_hash(relative_name(mask, root), file_state(mask).size) for mask in masks))
 
 
-def _in_order(function: Callable[[Path], Any], items: Sequence[Path], workers: int) -> Iterator[Any]:
-    """function(item) for every item, in order, from a thread pool with a bounded queue.
-
-    `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.
-    """
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > workers * QUEUED_PER_WORKER:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # after an error or Ctrl-C only the files being decoded are finished
-            pool.shutdown(wait=False, cancel_futures=True)
+def file_hash(name: str, size: int) -> int:
+    """One file's part of the fingerprint; `name` is its path relative to the root, with forward slashes."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name) + b"\0%d" % size).digest(), "big")
 
 
-def _common_folder(files: Sequence[Path]) -> Path:
-    return Path(os.path.commonpath([file.absolute().parent for file in files])) if files else Path()
-
-
-def _file_hash(file: Path, root: Path) -> int:
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise DataError(f"{file}: cannot read the mask: {error.strerror}") from None
-    relative = Path(os.path.relpath(file, root)).as_posix()
-    return int.from_bytes(hashlib.sha256(os.fsencode(relative) + b"\0%d" % size).digest(), "big")
-
-
-def _hex(fingerprint: int) -> str:
-    return f"{fingerprint:064x}"
+def fingerprint_digits(fingerprint: int) -> str:
+    """The 64 hexadecimal digits of a fingerprint or of a sum of them, modulo 2^256."""
+    return f"{fingerprint % FINGERPRINT_MODULUS:064x}"
 
 
 def _differences(

@@ -24,6 +24,7 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from seg.data.storage import File, read_bytes, unreadable
 from seg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -99,23 +100,11 @@ def image_size(path: Path) -> tuple[int, int]:
         with Path(path).open("rb") as file:
             header = parse_header(file, path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return header.height, header.width
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole file; a DataError naming it where that fails."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error.strerror})")
-
-
-def parse_header(file: BinaryIO, path: Path) -> Header:
+def parse_header(file: BinaryIO, path: File) -> Header:
     """Reads the header of an open file; `path` only serves messages.
 
     Raises:
@@ -141,7 +130,7 @@ def parse_header(file: BinaryIO, path: Path) -> Header:
         raise DataError(f"{path}: its header is cut short or corrupt ({error})") from error
 
 
-def _png_header(file: BinaryIO, path: Path) -> Header:
+def _png_header(file: BinaryIO, path: File) -> Header:
     chunk = file.read(33)[8:]  # length, b"IHDR", 13 bytes, checksum
     name, width, height, bits, kind, checksum = struct.unpack(">4x4sIIBB3xI", chunk)
     if name != b"IHDR" or kind not in _PNG_KINDS or checksum != zlib.crc32(chunk[4:-4]):
@@ -149,7 +138,7 @@ def _png_header(file: BinaryIO, path: Path) -> Header:
     return Header("PNG", _PNG_KINDS[kind], bits, height, width)
 
 
-def _jpeg_header(file: BinaryIO, path: Path) -> Header:
+def _jpeg_header(file: BinaryIO, path: File) -> Header:
     image = JpegImageFile(file)  # parses markers up to the first scan, decodes nothing
     _check_orientation(image.getexif().get(274, _UPRIGHT), path)
     if image.mode not in _JPEG_KINDS:
@@ -157,7 +146,7 @@ def _jpeg_header(file: BinaryIO, path: Path) -> Header:
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
 
 
-def _tiff_header(file: BinaryIO, path: Path) -> Header:
+def _tiff_header(file: BinaryIO, path: File) -> Header:
     start = file.read(8)
     if b"+" in start[:4]:
         start += file.read(8)  # BigTIFF
@@ -198,7 +187,7 @@ def _tiff_page(file: BinaryIO, start: bytes, offset: int) -> ImageFileDirectory_
     return page
 
 
-def _check_orientation(orientation: int, path: Path) -> None:
+def _check_orientation(orientation: int, path: File) -> None:
     if orientation != _UPRIGHT:
         raise DataError(
             f"{path}: its orientation tag is {orientation}, allowed: 1 (upright); viewers turn this image and its mask "
@@ -206,7 +195,7 @@ def _check_orientation(orientation: int, path: Path) -> None:
         )
 
 
-def decode_pixels(data: bytes, header: Header, path: Path) -> np.ndarray:
+def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
     """Decodes a whole file, given its bytes and their header.
 
     Returns:
@@ -237,7 +226,7 @@ def decode_pixels(data: bytes, header: Header, path: Path) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def _check_opaque(alpha: np.ndarray, path: Path) -> None:
+def _check_opaque(alpha: np.ndarray, path: File) -> None:
     transparent = np.count_nonzero(alpha != np.iinfo(alpha.dtype).max)
     if transparent:
         raise DataError(

@@ -16,7 +16,8 @@ from typing import ClassVar, assert_never
 import cv2
 import numpy as np
 
-from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, read_bytes, write_png
+from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, write_png
+from seg.data.storage import File, read_bytes
 from seg.errors import ConfigError, DataError
 from seg.labels import Colour, LabelSet
 
@@ -65,7 +66,7 @@ MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding
 _FITTING = {"gray": "'index' or 'binary'", "gray with alpha": "'index' or 'binary'", "palette": "'palette'"}
 
 
-def read_mask(path: Path, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """Reads a mask file.
 
     Args:
@@ -81,7 +82,11 @@ def read_mask(path: Path, labels: LabelSet, encoding: MaskEncoding) -> np.ndarra
             value or colour that is neither a class nor void.
         ConfigError: `binary` with other than two classes, or a void colour that is also a class colour.
     """
-    data = read_bytes(path)
+    return decode_mask(read_bytes(path), path, labels, encoding)
+
+
+def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+    """As `read_mask`, of a file's bytes; `path` serves messages."""
     header = parse_header(io.BytesIO(data), path)
     if header.format == "JPEG" and encoding.name != "binary":
         raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': PNG, TIFF")
@@ -113,7 +118,7 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     write_png(path, mask)
 
 
-def _read_indices(data: bytes, header: Header, path: Path) -> np.ndarray:
+def _read_indices(data: bytes, header: Header, path: File) -> np.ndarray:
     if not header.kind.startswith("gray"):
         fitting = "'palette' (or 'colour')" if header.kind == "palette" else "'colour'"
         raise _wrong_kind(header, path, "index", "a gray image of class indices", fitting)
@@ -123,13 +128,13 @@ def _read_indices(data: bytes, header: Header, path: Path) -> np.ndarray:
     return values
 
 
-def _read_palette_indices(data: bytes, header: Header, path: Path) -> np.ndarray:
+def _read_palette_indices(data: bytes, header: Header, path: File) -> np.ndarray:
     if header.kind != "palette" or header.format != "PNG":
         raise _wrong_kind(header, path, "palette", "a palette PNG", _FITTING.get(header.kind, "'colour'"))
     return _read_indices(_declared_gray(data), replace(header, kind="gray"), path)
 
 
-def _read_colours(data: bytes, header: Header, path: Path, labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
+def _read_colours(data: bytes, header: Header, path: File, labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
     """One gather from a table over all 2^24 colours, whatever the number of classes."""
     if header.kind.startswith("gray"):
         raise _wrong_kind(header, path, "colour", "an RGB image", _FITTING[header.kind])
@@ -156,7 +161,7 @@ def _colour_codes(rgb: np.ndarray) -> np.ndarray:
     return bgra.view("<u4")[..., 0] & 0xFFFFFF
 
 
-def _unmapped_colour(codes: np.ndarray, labels: LabelSet, path: Path) -> DataError:
+def _unmapped_colour(codes: np.ndarray, labels: LabelSet, path: File) -> DataError:
     unmapped, counts = np.unique(codes, return_counts=True)
     commonest = int(counts.argmax())
     code = int(unmapped[commonest])
@@ -172,7 +177,7 @@ def _unmapped_colour(codes: np.ndarray, labels: LabelSet, path: Path) -> DataErr
     )
 
 
-def _read_binary(data: bytes, header: Header, path: Path, labels: LabelSet, encoding: BinaryEncoding) -> np.ndarray:
+def _read_binary(data: bytes, header: Header, path: File, labels: LabelSet, encoding: BinaryEncoding) -> np.ndarray:
     if labels.num_classes != 2:
         raise ConfigError(f"mask encoding 'binary': got {labels.num_classes} classes, allowed: 2")
     if header.kind == "palette":
@@ -185,7 +190,7 @@ def _read_binary(data: bytes, header: Header, path: Path, labels: LabelSet, enco
     return (values > encoding.threshold).view(np.uint8)
 
 
-def _check_values(values: np.ndarray, labels: LabelSet, path: Path) -> np.ndarray:
+def _check_values(values: np.ndarray, labels: LabelSet, path: File) -> np.ndarray:
     """Refuses values that are neither a class index nor `ignore_index`; uint8 afterwards."""
     unknown = (values >= labels.num_classes) & (values != labels.ignore_index)
     if unknown.any():
@@ -199,7 +204,7 @@ def _check_values(values: np.ndarray, labels: LabelSet, path: Path) -> np.ndarra
     return values.astype(np.uint8, copy=False)
 
 
-def _wrong_kind(header: Header, path: Path, encoding: str, allowed: str, fitting: str) -> DataError:
+def _wrong_kind(header: Header, path: File, encoding: str, allowed: str, fitting: str) -> DataError:
     return DataError(
         f"{path}: is {header}, but the mask encoding '{encoding}' reads {allowed}; "
         f"for this file use the encoding {fitting}"
@@ -218,6 +223,8 @@ def _declared_gray(data: bytes) -> bytes:
     while len(head := data[position : position + 8]) == 8:
         length, name = struct.unpack(">I4s", head)
         end = position + 12 + length
+        if end > len(data):  # cut short; OpenCV would first make room for all that `length` says
+            break
         if name in (b"IDAT", b"IEND"):
             chunks.append(data[position:end])
         position = end

@@ -1,0 +1,210 @@
+"""Mask files -> class counts and statistics, in one streaming pass.
+
+A thread pool reads and counts (both release the GIL) and hands back a few hundred numbers a file, so memory does not
+grow with the number of masks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seg.balance.cache import CountCache
+from seg.balance.counts import ClassCounts, file_hash, fingerprint_digits
+from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
+from seg.data.mask_counts import components, count_pixels, load_fast_counter, mask_pixels
+from seg.data.masks import MaskEncoding, read_mask
+from seg.data.storage import File, common_folder, file_state, relative_name
+from seg.errors import DataError
+from seg.labels import LabelSet
+
+QUEUED_PER_WORKER = 16  # enough to keep every thread busy; a bound on what waits in memory and on how long Ctrl-C takes
+OnError = Literal["stop", "skip"]
+Progress = Callable[[int, int], None]
+
+
+def count_masks(
+    masks: Sequence[File],
+    labels: LabelSet,
+    encoding: MaskEncoding,
+    *,
+    root: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ClassCounts:
+    """Counts masks in one streaming pass.
+
+    Args:
+        masks: Mask files; one listed twice counts twice.
+        labels: Class names and ignore_index.
+        encoding: How the files store classes.
+        root: What the fingerprint's paths are relative to; default: the masks' common folder.
+        workers: Threads; default: one per CPU.
+        progress: Called from the calling thread after each mask with the masks and the pixels done so far.
+
+    Raises:
+        DataError: No masks, or a mask cannot be read or holds a value that is no class; names the file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seg.balance import class_weights, count_masks
+        >>> from seg.data.masks import IndexEncoding
+        >>> from seg.labels import LabelSet
+        >>> labels = LabelSet.from_names(["field", "road", "boat"], ignore_index=255)
+        >>> masks = sorted(Path("masks/train").glob("*.png"))
+        >>> counts = count_masks(masks, labels, IndexEncoding())  # doctest: +SKIP
+        >>> class_weights(counts, "inverse_sqrt", cap=10)  # doctest: +SKIP
+    """
+    return collect_statistics(masks, labels, encoding, root=root, workers=workers, progress=progress).counts
+
+
+def collect_statistics(
+    masks: Sequence[File],
+    labels: LabelSet,
+    encoding: MaskEncoding,
+    *,
+    root: Path | None = None,
+    workers: int | None = None,
+    with_components: bool = False,
+    on_error: OnError = "stop",
+    cache: CountCache | None = None,
+    progress: Progress | None = None,
+) -> MaskStatistics:
+    """As `count_masks`, with everything else that the same pass can tell.
+
+    Args:
+        masks: Mask files; one listed twice counts twice.
+        labels: Class names and ignore_index.
+        encoding: How the files store classes.
+        root: What the fingerprint's paths and the names of masks are relative to; default: their common folder.
+        workers: Threads; default: one per CPU.
+        with_components: Also measure connected components, which needs the image and costs several times as much.
+        on_error: `skip` lists a mask that cannot be read under `skipped` and goes on; `stop` raises.
+        cache: Where counts of files seen before are kept; None reads every file.
+        progress: Called from the calling thread after each mask with the masks and the pixels done so far.
+
+    Raises:
+        DataError: No masks; with `stop`, a mask cannot be read or holds a value that is no class; names the file.
+    """
+    if not masks:
+        raise DataError("no masks to count: the list is empty")
+    root = root or common_folder(masks)
+    total = _Accumulator(labels, encoding.name, with_components)
+    if not with_components:
+        load_fast_counter()
+
+    def count_one(mask: File) -> FileCounts | DataError:
+        try:
+            return _count_file(mask, relative_name(mask, root), labels, encoding, with_components, cache)
+        except DataError as error:
+            if on_error == "stop":
+                raise
+            return error
+
+    for mask, counted in zip(masks, _in_order(count_one, masks, workers or os.cpu_count() or 1), strict=True):
+        total.add(relative_name(mask, root), counted)
+        if progress is not None:
+            progress(total.files, total.all_pixels)
+    if cache is not None:
+        cache.flush()
+    return total.statistics()
+
+
+def _count_file(
+    mask: File, name: str, labels: LabelSet, encoding: MaskEncoding, with_components: bool, cache: CountCache | None
+) -> FileCounts:
+    """From the cache if it knows this very file, else from the file."""
+    state = file_state(mask)
+    known = cache.get(name, state, with_components) if cache else None
+    if known is not None:
+        return known
+    if with_components:
+        decoded = read_mask(mask, labels, encoding)
+        areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
+        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas)
+    else:
+        counted = FileCounts(state.size, count_pixels(mask, labels, encoding))
+    if cache is not None and file_state(mask) == state:  # else it was written to meanwhile
+        cache.put(name, state, counted)
+    return counted
+
+
+class _Accumulator:
+    """The running sums of a pass; mutable, because a new `MaskStatistics` a file would cost more than the counting."""
+
+    def __init__(self, labels: LabelSet, encoding: str, with_components: bool) -> None:
+        classes = labels.num_classes
+        self.labels, self.encoding = labels, encoding
+        self.totals = np.zeros((3, classes), np.int64)  # rows: pixels, images, labelled pixels of those images
+        self.co_occurrence = np.zeros((classes, classes), np.int64)
+        self.richest: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
+        self.areas = tuple(Counter[int]() for _ in range(classes)) if with_components else None
+        self.void_pixels = self.fingerprint = self.files = self.all_pixels = 0
+        self.skipped: list[tuple[str, str]] = []
+
+    def add(self, name: str, counted: FileCounts | DataError) -> None:
+        self.files += 1
+        if isinstance(counted, DataError):
+            self.skipped.append((name, str(counted)))
+            return
+        pixels, void = counted.pixels[:-1], int(counted.pixels[-1])
+        labelled = int(pixels.sum())
+        present = np.flatnonzero(pixels)
+        self.totals[0] += pixels
+        self.totals[1, present] += 1
+        self.totals[2, present] += labelled
+        self.co_occurrence[np.ix_(present, present)] += 1
+        self.void_pixels += void
+        self.all_pixels += labelled + void
+        self.fingerprint += file_hash(name, counted.size)
+        for index, count in zip(present.tolist(), pixels[present].tolist(), strict=True):
+            self._enrich(self.richest[index], count, name)
+        if self.areas is not None and counted.areas is not None:
+            for mine, theirs in zip(self.areas, counted.areas, strict=True):
+                mine.update(theirs)
+
+    def _enrich(self, best: list[tuple[int, str]], pixels: int, name: str) -> None:
+        if len(best) < RICHEST or pixels >= best[-1][0]:
+            best[:] = richest([*best, (pixels, name)])
+
+    def statistics(self) -> MaskStatistics:
+        if self.files == len(self.skipped):
+            raise DataError(f"none of the {self.files} masks could be read; the first: {self.skipped[0][1]}")
+        pixel_counts, image_counts, image_pixels = self.totals
+        counts = ClassCounts(
+            self.labels.names,
+            self.labels.ignore_index,
+            self.encoding,
+            pixel_counts,
+            image_counts,
+            image_pixels,
+            self.void_pixels,
+            self.files - len(self.skipped),
+            fingerprint_digits(self.fingerprint),
+        )
+        kept = tuple(tuple(best) for best in self.richest)
+        return MaskStatistics(counts, self.co_occurrence, kept, self.areas, tuple(sorted(self.skipped)))
+
+
+def _in_order(function: Callable[[File], Any], items: Sequence[File], workers: int) -> Iterator[Any]:
+    """function(item) for every item, in order, from a thread pool with a bounded queue.
+
+    `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.
+    """
+    pending: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > workers * QUEUED_PER_WORKER:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # after an error or Ctrl-C only the files being decoded are finished
+            pool.shutdown(wait=False, cancel_futures=True)
