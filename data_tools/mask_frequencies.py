@@ -1,28 +1,35 @@
-"""Counts the classes of a mask folder and shows the weights that every scheme would give them.
+"""Counts the classes of mask folders and says what every weighting scheme would make of them.
 
-python -m data_tools.mask_frequencies --config configs/camvid.yaml data.root=DIR --out counts.json --plot classes.png
-python -m data_tools.mask_frequencies masks/train --num-classes 11 --ignore-index 11
+python -m data_tools.mask_frequencies --config configs/camvid.yaml data.root=DIR --out counts.json --html balance.html
+python -m data_tools.mask_frequencies train=masks/train val=masks/val --num-classes 11 --ignore-index 11 --components
+python -m data_tools.mask_frequencies s3://bucket/masks --num-classes 11 --workers 8 --on-error skip
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from seg.balance import NORMALIZATIONS, ClassCounts, class_weights, count_masks, weight_warnings
-from seg.balance.charts import save_frequency_chart
+from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
+from seg.balance.cache import CountCache
+from seg.balance.charts import write_bytes
+from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
 from seg.data.images import IMAGE_SUFFIXES
 from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.storage import File, is_url, list_files
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
@@ -31,31 +38,24 @@ ENCODINGS: dict[str, MaskEncoding] = {
     "palette": PaletteEncoding(),
     "binary": BinaryEncoding(),
 }
-# Column heading, scheme, unit. `uniform` is 1 everywhere and `manual` is the user's, so neither needs a column.
-WEIGHT_COLUMNS = (
-    ("inverse\nfrequency", "inverse_frequency", "images"),
-    ("inverse\nsquare", "inverse_square", "images"),
-    ("inverse\nsqrt", "inverse_sqrt", "images"),
-    ("median\nfrequency", "median_frequency", "images"),
-    ("log\nfrequency", "log_frequency", "images"),
-    ("effective\nn. images", "effective_number", "images"),
-    ("effective\nn. pixels", "effective_number", "pixels"),
-)
 PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
+MOST_COLUMNS = 24  # a wider table (the co-occurrence of 150 classes) is for a file, not for a terminal
+SKIPPED = 3  # exit code where masks were skipped
 
 
 @dataclass(frozen=True)
 class Source:
-    """The masks to count and how to read them."""
+    """The masks of each split and how to read them; `root` is what their names are relative to."""
 
-    masks: list[Path]
+    splits: dict[str, list[File]]
     root: Path
+    cache_name: str
     labels: LabelSet
     encoding: MaskEncoding
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command; returns its exit code: 0, 2 for an error, 3 where masks were skipped."""
     arguments = _parser().parse_args(argv)
     return run_command(lambda: _run(arguments))
 
@@ -63,12 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.mask_frequencies",
-        description="Count the classes of a mask folder; show their shares and the weights of every scheme.",
-        epilog="Give either MASKS_DIR with --num-classes or --class-names, or --config FILE with its overrides "
-        "(key.sub=value), which counts the training masks.",
+        description="Count the classes of masks; show shares, co-occurrence and what every weighting scheme would do.",
+        epilog="Give either folders with --num-classes or --class-names, or --config FILE with its overrides "
+        "(key.sub=value), which counts all its splits. Exit code 3: some masks were skipped.",
     )
-    parser.add_argument("inputs", nargs="*", metavar="MASKS_DIR | key=value", help="folder of masks, or overrides")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="count the training masks of this configuration")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="MASKS | SPLIT=MASKS | key=value",
+        help="folder or URL (s3://..., zip://...) of masks, one a split; with --config: overrides",
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, metavar="FILE", help="count the masks of this configuration")
     parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, void not counted")
     parser.add_argument("--class-names", metavar="A,B,...", help="their names, in the order of their indices")
     parser.add_argument("--ignore-index", type=int, metavar="I", help="the value that means void (default: 255)")
@@ -76,48 +79,87 @@ def _parser() -> argparse.ArgumentParser:
         "--encoding", choices=tuple(ENCODINGS), help="how masks store classes (default: index; colour: use --config)"
     )
     parser.add_argument("--normalize", choices=NORMALIZATIONS, default="mean_one", help="of the weights shown")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one per CPU)")
-    parser.add_argument("--out", type=Path, metavar="JSON", help="write the counts to this file")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="write a bar chart to this file")
+    parser.add_argument("--components", action="store_true", help="measure connected components, several times slower")
+    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="what a broken mask does")
+    work = parser.add_argument_group("work")
+    work.add_argument("--threads", type=int, metavar="N", help="threads on this machine (default: one per CPU)")
+    work.add_argument("--workers", type=int, metavar="N", help="worker processes on this machine, by Dask")
+    work.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://10.0.0.1:8786")
+    work.add_argument("--no-cache", action="store_true", help="read masks that were counted before, too")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="JSON", help="the counts that seg.train takes (of the train split)")
+    output.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    output.add_argument("--csv", type=Path, metavar="FILE", help="one row a split and class")
+    output.add_argument("--markdown", type=Path, metavar="FILE", help="all tables")
+    output.add_argument("--html", type=Path, metavar="FILE", help="one page with tables and pictures")
+    output.add_argument("--charts", type=Path, metavar="DIR", help="the pictures as PNG files")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ConfigError(f"--workers: got {arguments.workers}, allowed: 1 or more")
+def _run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
     source = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
     console = _console()
     start = time.perf_counter()
-    counts = _count(source, arguments.workers)
+    splits, notes = _collect(source, arguments)
     seconds = time.perf_counter() - start
-    if arguments.out is not None:
-        counts.save(arguments.out)
-    console.print(f"{counts.num_images:,} masks in {seconds:.2f} s ({counts.num_images / seconds:,.0f} files/s)\n")
-    if counts.pixel_counts.any():
-        _print_balance(console, counts, arguments.normalize)
-    else:
-        console.print(f"warning: all {counts.void_pixels:,} pixels are void, there is nothing to balance")
-    if arguments.out is not None:
-        console.print(f"\ncounts: {arguments.out}")
-    if arguments.plot is not None:
-        save_frequency_chart(counts, source.labels.colours, arguments.plot)
-        console.print(f"chart: {arguments.plot}")
+    report = BalanceReport(splits, source.labels, arguments.normalize)
+    files = report.total.counts.num_images
+    pixels = int(report.total.counts.pixel_counts.sum()) + report.total.counts.void_pixels
+    console.print(
+        f"{files:,} masks in {seconds:.2f} s ({files / seconds:,.0f} files/s, {pixels / seconds / 1e6:,.0f} Mpx/s)"
+    )
+    for note in notes:
+        console.print(note)
+    _print_report(console, report)
+    for path in _write(report, splits, arguments):
+        console.print(f"wrote {path}")
+    for mask, error in report.total.skipped:
+        print(f"skipped {mask}: {error}", file=sys.stderr)
+    return SKIPPED if report.total.skipped else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for option in ("threads", "workers"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option}: got {value}, allowed: 1 or more")
+    chosen = [f"--{option}" for option in ("threads", "workers", "scheduler") if getattr(arguments, option) is not None]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)}: got together, allowed: one of them")
 
 
 def _folder_source(arguments: argparse.Namespace) -> Source:
-    if len(arguments.inputs) != 1:
-        got = ", ".join(arguments.inputs) or "none"
-        raise ConfigError(f"MASKS_DIR: got {got}, allowed: one folder of masks, or --config FILE")
-    folder = Path(arguments.inputs[0])
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of masks")
+    if not arguments.inputs:
+        raise ConfigError("MASKS: got none, allowed: folders or URLs of masks, or --config FILE")
+    folders: dict[str, str] = {}
+    for text in arguments.inputs:
+        named = re.fullmatch(r"(\w+)=(.+)", text)
+        split, folder = named.groups() if named else ("masks", text)
+        if split in folders:
+            raise ConfigError(f"MASKS: got two folders for split '{split}', allowed: one a split, as in val=DIR")
+        folders[split] = folder
     labels = LabelSet.from_names(
         _class_names(arguments), 255 if arguments.ignore_index is None else arguments.ignore_index
     )
-    masks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not masks:
-        raise DataError(f"{folder}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return Source(masks, folder, labels, ENCODINGS[arguments.encoding or "index"])
+    splits = {split: list_files(folder, IMAGE_SUFFIXES) for split, folder in folders.items()}
+    for split, masks in splits.items():
+        if not masks:
+            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    # One folder's masks are named from it, the masks of several from where they part.
+    local = [Path(folder).absolute() for folder in folders.values() if not is_url(folder)]
+    root = Path(*_common_parts(local)) if local else Path()
+    cache_name = " ".join(folders[split] if is_url(folders[split]) else "" for split in folders) + str(root.resolve())
+    return Source(splits, root, cache_name, labels, ENCODINGS[arguments.encoding or "index"])
+
+
+def _common_parts(folders: list[Path]) -> list[str]:
+    parts = []
+    for level in zip(*(folder.parts for folder in folders), strict=False):
+        if len(set(level)) > 1:
+            break
+        parts.append(level[0])
+    return parts
 
 
 def _class_names(arguments: argparse.Namespace) -> list[str]:
@@ -127,7 +169,7 @@ def _class_names(arguments: argparse.Namespace) -> list[str]:
             raise ConfigError(f"--class-names: got {len(names)} names, --num-classes says {arguments.num_classes}")
         return names
     if arguments.num_classes is None:
-        raise ConfigError("--num-classes: missing, needed with MASKS_DIR (or --class-names, or --config FILE instead)")
+        raise ConfigError("--num-classes: missing, needed with MASKS (or --class-names, or --config FILE instead)")
     return [f"class_{index}" for index in range(arguments.num_classes)]
 
 
@@ -139,8 +181,11 @@ def _config_source(arguments: argparse.Namespace) -> Source:
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.inputs)
-    masks = [sample.mask for sample in samples(config)["train"]]
-    return Source(masks, Path(config.data.root), label_set(config), mask_encoding(config))
+    splits: dict[str, list[File]] = {
+        split: [sample.mask for sample in found] for split, found in samples(config).items()
+    }
+    root = Path(config.data.root)
+    return Source(splits, root, str(root.resolve()), label_set(config), mask_encoding(config))
 
 
 def _console() -> Console:
@@ -148,72 +193,124 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
 
 
-class _FilesPerSecond(ProgressColumn):
+class _Rate(ProgressColumn):
+    """Files and megapixels a second; on a cluster the pixels are known at the end only."""
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} files/s")
+        pixels, elapsed = task.fields["pixels"], task.elapsed or 0
+        megapixels = f", {pixels / elapsed / 1e6:,.0f} Mpx/s" if pixels and elapsed else ""
+        return Text(f"{task.speed or 0:,.0f} files/s{megapixels}")
 
 
-def _count(source: Source, workers: int | None) -> ClassCounts:
+def _collect(source: Source, arguments: argparse.Namespace) -> tuple[dict[str, MaskStatistics], list[str]]:
+    """The statistics of each split, and what to tell about the cache."""
+    options: dict[str, Any] = {
+        "root": source.root,
+        "with_components": arguments.components,
+        "on_error": arguments.on_error,
+    }
+    if arguments.workers is None and arguments.scheduler is None:
+        cache = None
+        if not arguments.no_cache:
+            cache = CountCache(source.cache_name, source.labels, source.encoding)
+        with _progress(source) as advance:
+            splits = {
+                split: collect_statistics(
+                    masks, source.labels, source.encoding,
+                    workers=arguments.threads, cache=cache, progress=advance, **options,
+                )
+                for split, masks in source.splits.items()
+            }  # fmt: skip
+        return splits, _cache_notes(cache)
+    from seg.balance.cluster import collect_on_cluster, connect
+
+    with connect(arguments.scheduler, arguments.workers) as client, _progress(source) as advance:
+        splits = {
+            split: collect_on_cluster(client, masks, source.labels, source.encoding, progress=advance, **options)
+            for split, masks in source.splits.items()
+        }
+        if arguments.scheduler is None:
+            client.cluster.close()
+    return splits, []
+
+
+def _cache_notes(cache: CountCache | None) -> list[str]:
+    if cache is not None and cache.problem:
+        return [f"warning: {cache.problem}"]
+    if cache is not None and cache.hits:
+        return [f"{cache.hits:,} of them were counted before and are unchanged (--no-cache reads them too)"]
+    return []
+
+
+@contextmanager
+def _progress(source: Source) -> Iterator[Any]:
+    """A function to call with the masks and pixels of the current split, behind a bar on a terminal."""
     console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("counting"), BarColumn(), MofNCompleteColumn(), _FilesPerSecond(), TimeRemainingColumn(),
+    bar = Progress(
+        TextColumn("counting"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         console=console, transient=True,
     )  # fmt: skip
-    with progress if console.is_terminal else nullcontext():
-        task = progress.add_task("counting", total=len(source.masks))
-        return count_masks(
-            source.masks,
-            source.labels,
-            source.encoding,
-            root=source.root,
-            workers=workers,
-            progress=lambda done: progress.update(task, completed=done),
-        )
+    before, last = [0, 0], [0, 0]
+
+    def advance(files: int, pixels: int) -> None:
+        if files <= last[0]:  # the next split began
+            before[0] += last[0]
+            before[1] += last[1]
+        last[:] = files, pixels
+        bar.update(task, completed=before[0] + files, pixels=before[1] + pixels)
+
+    with bar if console.is_terminal else nullcontext():
+        task = bar.add_task("counting", total=sum(map(len, source.splits.values())), pixels=0)
+        yield advance
 
 
-def _print_balance(console: Console, counts: ClassCounts, normalize: str) -> None:
-    console.print(_counts_table(console, counts))
-    all_pixels = int(counts.pixel_counts.sum()) + counts.void_pixels
-    present = counts.pixel_counts[counts.pixel_counts > 0]
-    console.print(f"void: {counts.void_pixels:,} of {all_pixels:,} pixels ({counts.void_pixels / all_pixels:.2%})")
-    console.print(
-        f"imbalance: the commonest class has {present.max() / present.min():,.1f} times the rarest's pixels\n"
-    )
-    console.print(f"class weights, normalised to {normalize}:")
-    table, messages = _weights_table(console, counts, normalize)
-    console.print(table)
-    for message in messages:
-        console.print(f"warning: {message}", style="yellow")
+def _print_report(console: Console, report: BalanceReport) -> None:
+    for table in report.tables():
+        if len(table.headings) <= MOST_COLUMNS:
+            console.print(f"\n{table.title}", style="italic")
+            console.print(_rich_table(console, table))
+    console.print()
+    for line in report.summary():
+        console.print(line)
+    if report.recommendation is not None:
+        console.print(f"\n{report.recommendation.yaml()}")
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow")
 
 
-def _counts_table(console: Console, counts: ClassCounts) -> Table:
-    table = _table(console, "class", "pixels", "share %", "images")
-    for name, pixels, share, images in zip(
-        counts.names, counts.pixel_counts, counts.frequencies, counts.image_counts, strict=True
-    ):
-        table.add_row(name, f"{pixels:,}", f"{100 * share:.3f}", f"{images:,}")
-    return table
+def _rich_table(console: Console, table: Table) -> RichTable:
+    """Lines and colour in a terminal, plain columns in a pipe."""
+    look: dict[str, Any] = {} if console.is_terminal else {"box": None, "pad_edge": False}
+    drawn = RichTable(header_style="bold", **look)
+    for index, heading in enumerate(table.headings):
+        drawn.add_column(heading, justify="left" if index == 0 else "right")
+    for row in table.rows:
+        drawn.add_row(*row)
+    return drawn
 
 
-def _weights_table(console: Console, counts: ClassCounts, normalize: str) -> tuple[Table, list[str]]:
-    table = _table(console, "class", *(heading for heading, _, _ in WEIGHT_COLUMNS))
-    columns, messages = [], []
-    for _, scheme, unit in WEIGHT_COLUMNS:
-        weights = class_weights(counts, scheme, normalize=normalize, unit=unit)
-        columns.append([f"{weight:.4g}" for weight in weights])
-        messages += weight_warnings(counts, weights, scheme)
-    for name, *row in zip(counts.names, *columns, strict=True):
-        table.add_row(name, *row)
-    return table, list(dict.fromkeys(messages))
-
-
-def _table(console: Console, first: str, *others: str) -> Table:
-    """An empty table: lines and colour in a terminal, plain columns in a pipe."""
-    table = Table(header_style="bold") if console.is_terminal else Table(box=None, pad_edge=False)
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading, justify="right")
-    return table
+def _write(report: BalanceReport, splits: dict[str, MaskStatistics], arguments: argparse.Namespace) -> Iterator[Path]:
+    """Writes what was asked for; yields each path."""
+    if arguments.charts is not None and not report.effects:
+        raise DataError(f"--charts: nothing to draw, the {report.total.counts.num_images} masks have no labelled pixel")
+    if arguments.out is not None:
+        splits.get(WEIGHTED_SPLIT, report.total).counts.save(arguments.out)
+        yield arguments.out
+    texts = {
+        "json": lambda: json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n",
+        "csv": report.csv,
+        "markdown": report.markdown,
+        "html": report.html,
+    }
+    for option, text in texts.items():
+        path = getattr(arguments, option)
+        if path is not None:
+            write_bytes(path, text().encode())
+            yield path
+    if arguments.charts is not None:
+        for name, picture in report.charts().items():
+            write_bytes(arguments.charts / f"{name}.png", picture)
+            yield arguments.charts / f"{name}.png"
 
 
 if __name__ == "__main__":

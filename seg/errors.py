@@ -22,18 +22,17 @@ class DataError(SegError):
     """An image, a mask, a sample list or a stored artefact is missing, broken or does not match the rest."""
 
 
-def run_command(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's body and turns a `SegError` into one message on stderr.
 
     Returns:
-        The exit code: 0, 2 for a `SegError`, 130 after Ctrl-C.
+        The exit code: what the body returns, or 0; 2 for a `SegError`, 130 after Ctrl-C.
     """
     try:
-        command()
+        return command() or 0
     except SegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0

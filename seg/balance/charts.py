@@ -1,38 +1,43 @@
-"""The class frequencies as a picture."""
+"""Class frequencies, weights and co-occurrence as pictures."""
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from seg.balance.advisor import SchemeEffect
 from seg.balance.counts import ClassCounts
 from seg.labels import Colour
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 INCHES_PER_CLASS = 0.32
 INCHES_AROUND = 1.4  # title, axis and margins
+NUMBERED_CLASSES = 25  # a larger heat map has no room for numbers in its cells
+WEIGHT_MARKERS = "osD^vP*X"
 
 
-def save_frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...], path: Path) -> None:
-    """Writes a PNG with one horizontal bar a class, in the class's colour, on a logarithmic axis of pixel counts.
+def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
+    """A PNG with one horizontal bar a class, in the class's colour, on a logarithmic axis of pixel counts.
 
     A logarithmic axis, because a linear one draws every rare class as an empty line.
 
     Args:
         counts: What to draw.
         colours: One RGB colour (0-255) per class.
-        path: The PNG to write.
 
     Raises:
         DataError: No pixel is labelled.
     """
-    # Here and not above: the import takes longer than the count of a small dataset. No pyplot: it picks a backend by
-    # the display, and keeps every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shares = counts.frequencies
-    figure = Figure(figsize=(9, INCHES_AROUND + INCHES_PER_CLASS * counts.num_classes), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _class_figure(counts.names)
     axes.barh(
         range(counts.num_classes),
         counts.pixel_counts.tolist(),
@@ -47,13 +52,74 @@ def save_frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...], path:
         axes.annotate(text, (max(pixels, left), row), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(left, right)
-    axes.set_yticks(range(counts.num_classes), counts.names)
-    axes.set_ylim(counts.num_classes - 0.4, -0.6)  # the first class on top
     axes.set_xlabel("labelled pixels (logarithmic)")
     imbalance = f"commonest to rarest {present.max() / present.min():,.0f} : 1"
     axes.set_title(f"Class frequencies of {counts.num_images:,} masks, {imbalance}")
-    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes:
+    """A PNG with one mark a class and scheme, on a logarithmic axis of weights; a weight of 0 has no mark."""
+    figure, axes = _class_figure(names)
+    for effect, marker in zip(effects, WEIGHT_MARKERS, strict=True):
+        rows = np.flatnonzero(effect.weights)
+        axes.plot(effect.weights[rows], rows, marker, label=effect.name, markersize=6, alpha=0.8)
+    axes.set_xscale("log")
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("class weight (logarithmic)")
+    axes.set_title("Class weights by scheme")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> bytes:
+    """A PNG heat map: of the masks that contain the row's class, the share that contains the column's.
+
+    Args:
+        names: The C classes.
+        co_occurrence: (C, C), see `seg.balance.statistics.MaskStatistics`.
+    """
+    containing = np.diag(co_occurrence)[:, None]
+    shares = np.divide(co_occurrence, containing, out=np.full(co_occurrence.shape, np.nan), where=containing > 0)
+    figure, axes = _class_figure(names, width=3.5 + 0.5 * len(names), spines=True)
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    if len(names) <= NUMBERED_CLASSES:
+        for (row, column), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                colour = "white" if share < 0.6 else "black"
+                axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, label="share of the masks with the row's class", format=lambda x, _: f"{x:.0%}")
+    axes.set_title("Classes that occur together")
+    return _png(figure)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name and renames it; makes the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    FigureCanvasAgg(figure).print_png(temporary)
+    temporary.write_bytes(data)
     os.replace(temporary, path)
+
+
+def _class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -> tuple[Figure, Axes]:
+    """A figure with one row a class, the first on top."""
+    # Here and not above: the import takes longer than the count of a small dataset. No pyplot: it picks a backend by
+    # the display, and keeps every figure alive.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, INCHES_AROUND + INCHES_PER_CLASS * len(names)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.spines[["top", "right"]].set_visible(spines)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()

@@ -94,7 +94,46 @@ def collect_statistics(
     """
     if not masks:
         raise DataError("no masks to count: the list is empty")
-    root = root or common_folder(masks)
+    return require_some(
+        collect_part(
+            masks,
+            labels,
+            encoding,
+            root=root or common_folder(masks),
+            workers=workers or os.cpu_count() or 1,
+            with_components=with_components,
+            on_error=on_error,
+            cache=cache,
+            progress=progress,
+        )
+    )
+
+
+def require_some(statistics: MaskStatistics) -> MaskStatistics:
+    """The statistics, unless every mask was skipped.
+
+    Raises:
+        DataError: Names the first.
+    """
+    if statistics.counts.num_images == 0 and statistics.skipped:
+        bad = statistics.skipped
+        raise DataError(f"none of the {len(bad)} masks could be read; the first: {bad[0][1]}")
+    return statistics
+
+
+def collect_part(
+    masks: Sequence[File],
+    labels: LabelSet,
+    encoding: MaskEncoding,
+    *,
+    root: Path,
+    workers: int,
+    with_components: bool,
+    on_error: OnError,
+    cache: CountCache | None = None,
+    progress: Progress | None = None,
+) -> MaskStatistics:
+    """`collect_statistics` of one part of the masks, all of which may be skipped."""
     total = _Accumulator(labels, encoding.name, with_components)
     if not with_components:
         load_fast_counter()
@@ -107,7 +146,7 @@ def collect_statistics(
                 raise
             return error
 
-    for mask, counted in zip(masks, _in_order(count_one, masks, workers or os.cpu_count() or 1), strict=True):
+    for mask, counted in zip(masks, _in_order(count_one, masks, workers), strict=True):
         total.add(relative_name(mask, root), counted)
         if progress is not None:
             progress(total.files, total.all_pixels)
@@ -174,8 +213,6 @@ class _Accumulator:
             best[:] = richest([*best, (pixels, name)])
 
     def statistics(self) -> MaskStatistics:
-        if self.files == len(self.skipped):
-            raise DataError(f"none of the {self.files} masks could be read; the first: {self.skipped[0][1]}")
         pixel_counts, image_counts, image_pixels = self.totals
         counts = ClassCounts(
             self.labels.names,

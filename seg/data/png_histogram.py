@@ -40,7 +40,7 @@ def png_value_counts(data: bytes) -> np.ndarray | None:
         (256,) int64, summing to height x width; None where the file is not an 8-bit gray or palette PNG without
         interlacing, or where anything at all is unusual or broken: the ordinary reader then decides, and reports.
     """
-    parsed = _parse(data)
+    parsed = parse_png(data)
     if parsed is None:
         return None
     height, width, compressed = parsed
@@ -56,7 +56,7 @@ def png_value_counts(data: bytes) -> np.ndarray | None:
     return counts if known else None
 
 
-def _parse(data: bytes) -> tuple[int, int, bytes] | None:
+def parse_png(data: bytes) -> tuple[int, int, bytes] | None:
     """(height, width, compressed rows) of a PNG of the kind served here, every checksum compared."""
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
