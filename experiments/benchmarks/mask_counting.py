@@ -3,9 +3,9 @@
 python -m experiments.benchmarks.mask_counting [--threads 2] [--masks DIR]
 
 Every round times every variant once, so that a busy moment of the machine hits all of them; medians of the rounds. All
-variants must agree on every count. The page cache is warm: the files were written just before. Without --masks the masks
-are generated (blobs with smooth borders and a void strip) and written by OpenCV and by Pillow, whose encoders filter
-rows differently.
+variants must agree on every count. The page cache is warm: the files were written just before. Without --masks they are
+generated (blobs with smooth borders and a void strip) and written by OpenCV and by Pillow, whose encoders filter rows
+differently.
 """
 
 from __future__ import annotations
