@@ -3,6 +3,7 @@
     # GRID.yaml
     config: configs/quickstart.yaml
     split: val
+    checkpoint: last  # left out: best, the epoch with the best validation score
     seeds: [0, 1]
     overrides: [training.epochs=5]  # of every variant
     variants:
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "OUT/results.csv and OUT/results.md. A comparison that was stopped goes on where it was.",
         epilog="example: python -m experiments.compare experiments/weights/grid.yaml training.epochs=2",
     )
-    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="keys: config, split, seeds, overrides, variants")
+    parser.add_argument(
+        "grid", type=Path, metavar="GRID.yaml", help="keys: config, split, checkpoint, seeds, overrides, variants"
+    )
     parser.add_argument(
         "--out", type=Path, help="folder of runs and results; left out: runs/<GRID's folder>-<its name>"
     )
@@ -84,7 +87,7 @@ def compare(grid: Path, out: Path, overrides: Sequence[str] = ()) -> None:
         results.append(read_result(cell, split))
     rows = table_rows(results)
     write(out / "results.csv", results_csv(results))
-    write(out / "results.md", f"{grid}, split {split}\n\n{markdown(rows)}")
+    write(out / "results.md", f"{grid}, split {split}, {cells[0].checkpoint} checkpoint\n\n{markdown(rows)}")
     table = Table(*rows[0], title=f"IoU, split {split}")
     for row in rows[1:]:
         table.add_row(*row)
@@ -117,12 +120,12 @@ def _check_split(cells: Sequence[Cell], split: str) -> None:
 def run_cell(cell: Cell, split: str) -> None:
     """Trains and evaluates a cell, as far as that has not been done."""
     run = RunDir(cell.folder)
-    if _metrics_file(cell, split).exists():
+    if _is_evaluated(cell, split):
         console.print(f"done before, in {cell.folder}")
         return
     start = ["--resume"] if cell.folder.exists() else ["--config", str(cell.config_file), *cell.overrides, "--run-dir"]
     run_module(cell, "seg.train", [*start, str(run.path)])
-    run_module(cell, "seg.evaluate", [str(run.path), "--split", split])
+    run_module(cell, "seg.evaluate", [str(run.path), "--split", split, "--checkpoint", cell.checkpoint])
 
 
 def run_module(cell: Cell, module: str, arguments: Sequence[str]) -> None:
@@ -132,6 +135,12 @@ def run_module(cell: Cell, module: str, arguments: Sequence[str]) -> None:
         raise KeyboardInterrupt
     if code != 0:
         raise DataError(f"{cell.variant}, seed {cell.seed}: {module} ended with exit code {code}; its message is above")
+
+
+def _is_evaluated(cell: Cell, split: str) -> bool:
+    """Whether the scores of the grid's checkpoint are there, and not those of the other one."""
+    file = _metrics_file(cell, split)
+    return file.exists() and json.loads(file.read_text(encoding="utf-8"))["checkpoint"] == f"{cell.checkpoint}.keras"
 
 
 def _metrics_file(cell: Cell, split: str) -> Path:

@@ -12,14 +12,16 @@ from seg.config import Config, load_config, read_yaml
 from seg.config_messages import shown, unknown_key
 from seg.errors import ConfigError
 
-KEYS = ("config", "split", "seeds", "overrides", "variants")
+KEYS = ("config", "split", "checkpoint", "seeds", "overrides", "variants")
+CHECKPOINTS = ("best", "last")
 SPLITS = ("train", "val", "test")
 Problem = tuple[str, str]  # (key, what is wrong with it and what is allowed)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: `config_file` with `overrides` (the seed among them) is `config`, trained in `folder`."""
+    """One run of the grid: `config_file` with `overrides` (the seed among them) is `config`, trained in `folder`; its
+    `checkpoint` (best | last) is what is compared."""
 
     variant: str
     seed: int
@@ -27,6 +29,7 @@ class Cell:
     overrides: tuple[str, ...]
     config: Config
     folder: Path
+    checkpoint: str
 
 
 def load_cells(path: Path, out: Path, overrides: Sequence[str] = ()) -> tuple[list[Cell], str]:
@@ -48,7 +51,8 @@ def load_cells(path: Path, out: Path, overrides: Sequence[str] = ()) -> tuple[li
             for seed in grid["seeds"]:
                 given = (f"seed={seed}", *shared)
                 config = load_config(grid["config"], given)
-                cells.append(Cell(variant, seed, Path(grid["config"]), given, config, out / f"{variant}-seed{seed}"))
+                folder, checkpoint = out / f"{variant}-seed{seed}", grid.get("checkpoint", "best")
+                cells.append(Cell(variant, seed, Path(grid["config"]), given, config, folder, checkpoint))
         except ConfigError as error:  # the same with every seed
             errors.append(str(error))
     if errors:
@@ -85,6 +89,8 @@ def _problems(grid: Mapping[str, Any]) -> Iterator[Problem]:
         yield "config", f"got {shown(config)}, allowed: the path of a configuration file"
     if "split" in grid and split not in SPLITS:
         yield "split", f"got {shown(split)}, allowed: {', '.join(SPLITS)}"
+    if grid.get("checkpoint", "best") not in CHECKPOINTS:
+        yield "checkpoint", f"got {shown(grid['checkpoint'])}, allowed: {', '.join(CHECKPOINTS)}"
     if "seeds" in grid and not _are_seeds(seeds):
         yield "seeds", f"got {shown(seeds)}, allowed: a list of different whole numbers from 0 to {2**31 - 1}"
     if "overrides" in grid:

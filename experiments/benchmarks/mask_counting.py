@@ -53,17 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         for size, number in SIZES.items():
-            masks = [_mask(size, seed) for seed in range(number)]
+            masks = [generated_mask(size, seed) for seed in range(number)]
             for writer, write in {"OpenCV": write_mask, "Pillow": _write_with_pillow}.items():
                 _compare(
                     f"{size} x {size}, written by {writer}", _written(Path(folder), masks, write), arguments.threads
                 )
-        colours = [LABELS.colour_table()[mask] for mask in (_mask(512, seed) for seed in range(24))]
+        colours = [LABELS.colour_table()[mask] for mask in (generated_mask(512, seed) for seed in range(24))]
         _compare_colours(_written(Path(folder), colours, _write_with_pillow), arguments.threads)
     return 0
 
 
-def _mask(size: int, seed: int) -> np.ndarray:
+def generated_mask(size: int, seed: int) -> np.ndarray:
+    """Blobs of `NUM_CLASSES` classes with smooth borders and a void strip: (size, size) uint8."""
     noise = np.random.default_rng(seed).random((16, 16, NUM_CLASSES), np.float32)
     mask = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC).argmax(axis=-1).astype(np.uint8)
     mask[:, :4] = LABELS.ignore_index

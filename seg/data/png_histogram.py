@@ -212,8 +212,8 @@ def _average(line: Any, start: int, row: Any, width: int, weight: int, counts: A
 def _paeth(line: Any, start: int, row: Any, width: int, weight: int, counts: Any) -> None:
     """Filter 4: the difference to whichever of left, above and above left is nearest to left + above - above left.
 
-    Once left equals above left, a byte of 0 predicts the pixel above, and left equals above left again: so up to the
-    next byte that is not 0 the row is as above.
+    Where left equals above left, that is the pixel above. So with a byte of 0 left equals above left again, and up to
+    the next byte that is not 0 the row is as above. Where above equals one of the others, it is the pixel on the left.
     """
     left = corner = np.uint8(0)  # corner: above left
     x = 0
@@ -223,21 +223,30 @@ def _paeth(line: Any, start: int, row: Any, width: int, weight: int, counts: Any
             x += _lowest(changed) if changed else BLOCK
             if x >= width:
                 break
-            if x > 0:
-                left = corner = row[x - 1]
             if not changed:
+                left = corner = row[x - 1]
                 continue
-        above = row[x]
-        a, b, c = np.int64(left), np.int64(above), np.int64(corner)
-        to_left, to_above, to_corner = abs(b - c), abs(a - c), abs(a + b - c - c)
-        if to_left <= to_above and to_left <= to_corner:
-            nearest = left
+            corner = above = nearest = row[x]
         else:
-            nearest = above if to_above <= to_corner else corner
-        left, corner = np.uint8(nearest + line[start + x]), above
+            above = row[x]
+            if above == corner or above == left:
+                nearest = left
+            else:
+                nearest = _nearest(left, above, corner)
+            corner = above
+        left = np.uint8(nearest + line[start + x])
         if left != above:
             _change(row, x, left, weight, counts)
         x += 1
+
+
+@numba.njit
+def _nearest(left: Any, above: Any, corner: Any) -> Any:
+    a, b, c = np.int64(left), np.int64(above), np.int64(corner)
+    to_left, to_above, to_corner = abs(b - c), abs(a - c), abs(a + b - c - c)
+    if to_left <= to_above and to_left <= to_corner:
+        return left
+    return above if to_above <= to_corner else corner
 
 
 @numba.njit(

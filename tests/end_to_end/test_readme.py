@@ -16,9 +16,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def commands():
-    """Every line of the README's shell blocks, without comments."""
+    """Every line of the README's shell blocks, continued lines joined, without comments."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
-    lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split(" # ")[0].strip() for block in blocks for line in re.sub(r"\\\n *", "", block).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -46,9 +46,10 @@ def runner(monkeypatch):
             return
         field, boat = IOUS[cell.variant, cell.seed]
         defined = [value for value in (field, boat) if value is not None]
-        run.evaluation("test").mkdir(parents=True)
+        run.evaluation("test").mkdir(parents=True, exist_ok=True)
+        assert arguments[1:4] == ["--split", "test", "--checkpoint"]
         classes = {"field": {"iou": field}, "boat": {"iou": boat}}
-        metrics = {"mean_iou": sum(defined) / len(defined), "classes": classes}
+        metrics = {"mean_iou": sum(defined) / len(defined), "classes": classes, "checkpoint": f"{arguments[4]}.keras"}
         (run.evaluation("test") / "metrics.json").write_text(json.dumps(metrics))
 
     monkeypatch.setattr(compare, "run_module", run_module)
@@ -72,6 +73,18 @@ def test_every_cell_is_trained_and_evaluated_and_tabled(grid, tmp_path, runner, 
     assert "| boat | 0.100 | 0.400 ± 0.141 |" in table
     assert "| training minutes | 1.5 ± 0.0 | 1.5 ± 0.0 |" in table
     assert "field" in capsys.readouterr().out
+
+
+def test_scores_of_the_other_checkpoint_are_not_taken(grid, tmp_path, runner):
+    out = str(tmp_path / "out")
+    assert compare.main([str(grid), "--out", out]) == 0
+    runner.clear()
+    grid.write_text(grid.read_text("utf-8") + "checkpoint: last\n", encoding="utf-8")
+    assert compare.main([str(grid), "--out", out]) == 0
+    assert [call[0] for call in runner if call[0] == "seg.evaluate"] == 4 * ["seg.evaluate"]
+    metrics = json.loads((tmp_path / "out/plain-seed0/evaluation/test/metrics.json").read_text("utf-8"))
+    assert metrics["checkpoint"] == "last.keras"
+    assert "split test, last checkpoint" in (tmp_path / "out/results.md").read_text("utf-8")
 
 
 def test_a_comparison_goes_on_where_it_was(grid, tmp_path, runner):

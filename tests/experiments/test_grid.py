@@ -25,6 +25,7 @@ variants:
 """
     cells, split = load_cells(grid_file(tmp_path, tiny_config, text), tmp_path / "out", ["training.batch_size=1"])
     assert split == "test"
+    assert {cell.checkpoint for cell in cells} == {"best"}
     assert [(cell.variant, cell.seed, cell.folder.name) for cell in cells] == [
         ("plain", 3, "plain-seed3"),
         ("plain", 4, "plain-seed4"),
@@ -52,16 +53,18 @@ def test_the_projects_grids_load(file, tmp_path, monkeypatch):
 def test_all_problems_at_once(tmp_path, tiny_config):
     text = """
 spilt: test
+checkpoint: first
 seeds: [1, 1]
 variants: {"a b": [], c: [seed=3, 4]}
 """
     with pytest.raises(ConfigError) as error:
         load_cells(grid_file(tmp_path, tiny_config, text), tmp_path)
     lines = str(error.value).splitlines()
-    assert lines[0].endswith("grid.yaml: 6 problems")
+    assert lines[0].endswith("grid.yaml: 7 problems")
     assert lines[1].startswith("  spilt: unknown key (did you mean 'split'?)")
     assert lines[2:] == [
         "  split: missing, and there is no default",
+        "  checkpoint: got 'first', allowed: best, last",
         "  seeds: got [1, 1], allowed: a list of different whole numbers from 0 to 2147483647",
         "  variants.a b: allowed as a name: letters, digits, '.', '_' and '-', a letter or digit first",
         "  variants.c: got 'seed=3', allowed: no seed here; the grid's seeds set it",
