@@ -114,9 +114,9 @@ def _compare_colours(masks: list[Path], threads: int) -> None:
 
 def _in_threads(count: Callable[[Path], np.ndarray], masks: list[Path], threads: int) -> list[int]:
     if threads == 1:
-        return list(sum(count(path) for path in masks))
+        return np.sum([count(path) for path in masks], axis=0).tolist()
     with ThreadPoolExecutor(threads) as pool:
-        return list(sum(pool.map(count, masks)))
+        return np.sum(list(pool.map(count, masks)), axis=0).tolist()
 
 
 def _pil_unique(path: Path) -> np.ndarray:

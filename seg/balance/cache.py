@@ -77,7 +77,8 @@ class CountCache:
             try:
                 row = self._database.execute(query, (name, state.size, state.version)).fetchone()
             except sqlite3.Error as error:
-                return self._give_up(error)
+                self._give_up(error)
+                return None
             if row is None or (with_components and row[1] is None):
                 return None
             self.hits += 1

@@ -184,12 +184,12 @@ class BalanceReport:
     def _class_table(self, split: str, statistics: MaskStatistics) -> Table:
         counts, components = statistics.counts, statistics.component_rows()
         shares, inside = class_shares(statistics)
-        headings = ("class", "pixels", "share %", "images", "share in them %")
+        headings: tuple[str, ...] = ("class", "pixels", "share %", "images", "share in them %")
         if components is not None:
             headings += ("components", "area 5 %", "median area", "area 95 %")
         rows = []
         for index, name in enumerate(counts.names):
-            row = (name, f"{counts.pixel_counts[index]:,}", f"{100 * shares[index]:.3f}")
+            row: tuple[str, ...] = (name, f"{counts.pixel_counts[index]:,}", f"{100 * shares[index]:.3f}")
             row += (f"{counts.image_counts[index]:,}", f"{100 * inside[index]:.3f}")
             if components is not None:
                 row += tuple(f"{number:,}" for number in components[index].values())
@@ -226,7 +226,7 @@ class BalanceReport:
         return Table("masks that contain both classes", ("class", *names), rows)
 
     def _richest_table(self) -> Table:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (self.labels.names[index], f"{pixels:,}", mask)
             for index in rare_classes(self.weighted.counts)
             for pixels, mask in self.weighted.richest[index]

@@ -56,7 +56,7 @@ def png_value_counts(data: bytes) -> np.ndarray | None:
     return counts if known else None
 
 
-def parse_png(data: bytes) -> tuple[int, int, bytes] | None:
+def parse_png(data: bytes) -> tuple[int, int, bytes | memoryview] | None:
     """(height, width, compressed rows) of a PNG of the kind served here, every checksum compared."""
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
@@ -64,7 +64,7 @@ def parse_png(data: bytes) -> tuple[int, int, bytes] | None:
     if (bits, compression, filtering, interlaced) != (8, 0, 0, 0) or kind not in (GRAY, PALETTE) or not height * width:
         return None
     view = memoryview(data)
-    parts = []
+    parts: list[memoryview] = []
     position, name, last = 8, b"", b""
     while name != b"IEND":
         if position + 12 > len(data):
@@ -229,7 +229,7 @@ def _paeth(line: Any, start: int, row: Any, width: int, weight: int, counts: Any
             corner = above = nearest = row[x]
         else:
             above = row[x]
-            if above == corner or above == left:
+            if above == corner or above == left:  # noqa: SIM109 - two comparisons, where numba makes `in` a loop
                 nearest = left
             else:
                 nearest = _nearest(left, above, corner)

@@ -62,8 +62,8 @@ def list_files(folder: str, suffixes: Collection[str]) -> list[File]:
         return list(_list_remote(folder, tuple(suffixes)))
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder of masks")
-    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+    found: list[File] = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sorted((file for file in found if str(file).lower().endswith(tuple(suffixes))), key=str)
 
 
 def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
