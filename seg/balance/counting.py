@@ -25,6 +25,7 @@ from seg.errors import DataError
 from seg.labels import LabelSet
 
 QUEUED_PER_WORKER = 16  # enough to keep every thread busy; a bound on what waits in memory and on how long Ctrl-C takes
+WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 
@@ -135,7 +136,7 @@ def collect_part(
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
     total = _Accumulator(labels, encoding.name, with_components)
-    if not with_components:
+    if len(masks) >= WORTH_LOADING and not with_components:
         load_fast_counter()
 
     def count_one(mask: File) -> FileCounts | DataError:
