@@ -269,4 +269,5 @@ def network(config: Config) -> tuple[Any, Any]:
         norm=section.norm,
         dropout=section.dropout,
         upsampling=section.upsampling,
+        one_logit=section.one_logit,
     )

@@ -216,6 +216,9 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             "schedule.warmup_epochs",
             f"got {schedule.warmup_epochs}, allowed: less than training.epochs ({training.epochs})",
         )
+    model = sections.get("model")
+    if labels and model and model.one_logit and len(labels.names) != 2:
+        yield "model.one_logit", f"got true with {len(labels.names)} classes, allowed: with 2"
     if labels and weights and weights.manual is not None:
         for name in [name for name in weights.manual if name not in labels.names]:
             yield f"class_weights.manual.{name}", unknown_key(name, list(labels.names), kind="class")

@@ -230,6 +230,7 @@ class UNet(Section):
     norm: Literal["batch", "group", "none"] = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of feature maps at the two deepest levels")
     upsampling: Literal["transpose", "bilinear"] = "transpose"
+    one_logit: bool = Field(False, description="one output with a sigmoid; two classes only")
 
 
 class Term(Section):

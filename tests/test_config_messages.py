@@ -51,7 +51,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         (
             "model.filters=3",
             "model.filters: unknown key (did you mean 'base_filters'?); "
-            "allowed: name, depth, base_filters, norm, dropout, upsampling",
+            "allowed: name, depth, base_filters, norm, dropout, upsampling, one_logit",
         ),  # fmt: skip
         # of a union's variant: its keys, not those of the others
         (
@@ -224,12 +224,18 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
         (
             "schedule={name: cosine, warmup_epochs: 3}",
             "schedule.warmup_epochs: got 3, allowed: less than training.epochs (3)",
-        ),  # fmt: skip
+        ),
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],
 )
 def test_values_that_do_not_go_together(tmp_path: Path, override: str, problem: str):
     assert problems(tmp_path, override) == [problem]
+
+
+def test_one_logit_is_for_two_classes(tmp_path: Path):
+    text = BASE.replace("[sky, road]", "[sky, road, car]")
+    found = problems(tmp_path, "model.one_logit=true", text=text)
+    assert found == ["model.one_logit: got true with 3 classes, allowed: with 2"]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,21 @@ class BilinearUpsampling(keras.layers.Layer):
         return batch, height and 2 * height, width and 2 * width, channels
 
 
+@keras.saving.register_keras_serializable(package="seg")
+class BinaryLogits(keras.layers.Layer):
+    """One logit z as the two logits (0, z): (N, H, W, 1) -> (N, H, W, 2).
+
+    softmax(0, z) = (1 - sigmoid(z), sigmoid(z)), so every loss, metric and report for classes is the binary one then:
+    cross-entropy with weights (1, w) is binary cross-entropy with pos_weight w.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        return ops.concatenate([ops.zeros_like(inputs), inputs], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return *input_shape[:-1], 2
+
+
 def normalization(norm: Norm, channels: int, name: str) -> keras.layers.Layer | None:
     """The normalisation layer after a convolution: fused batch norm, group norm of 8 channels a group
     (Wu & He, ECCV 2018, arXiv:1803.08494: for batches too small for batch statistics), or None."""

@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 import keras
 
-from seg.models.blocks import BilinearUpsampling, CropLike, Norm, PadToMultiple, conv_norm_relu, double_conv
+from seg.models.blocks import (
+    BilinearUpsampling,
+    BinaryLogits,
+    CropLike,
+    Norm,
+    PadToMultiple,
+    conv_norm_relu,
+    double_conv,
+)
 
 Upsampling = Literal["transpose", "bilinear"]
 
@@ -20,6 +28,7 @@ def unet_layers(
     norm: Norm = "batch",
     dropout: float = 0.0,
     upsampling: Upsampling = "transpose",
+    one_logit: bool = False,
 ) -> tuple[Any, Any]:
     """The symbolic input and output of a U-Net, for any `keras.Model` subclass to be built on.
 
@@ -35,11 +44,18 @@ def unet_layers(
         dropout: Share of channels dropped (whole feature maps) at the two deepest levels, in [0, 1).
         upsampling: `transpose` (learned 2 x 2 transposed convolution, the paper's) or `bilinear` (resize, then 1 x 1
             convolution: fewer weights, no checkerboard).
+        one_logit: For two classes: a single output z, whose sigmoid is the probability of class 1. The logits returned
+            are (0, z), see `seg.models.blocks.BinaryLogits`.
 
     Returns:
         (images, logits): images (N, H, W, bands) float32 of any H, W >= 1; logits (N, H, W, C) float32 whatever the
         precision policy, because losses and argmax need it.
+
+    Raises:
+        ValueError: `one_logit` with other than two classes.
     """
+    if one_logit and num_classes != 2:
+        raise ValueError(f"one_logit: got {num_classes} classes, allowed: 2")
     images = keras.Input((None, None, bands), name="images")
     x = PadToMultiple(2**depth, name="pad")(images)
 
@@ -61,7 +77,9 @@ def unet_layers(
         x = keras.layers.Concatenate(name=f"up{level}_join")([skips[level], x])
         x = double_conv(x, filters, norm, f"up{level}")
 
-    logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    logits = keras.layers.Conv2D(1 if one_logit else num_classes, 1, dtype="float32", name="logits")(x)
+    if one_logit:
+        logits = BinaryLogits(dtype="float32", name="binary_logits")(logits)
     return images, CropLike(dtype="float32", name="crop")(logits, images)
 
 

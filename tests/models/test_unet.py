@@ -196,3 +196,41 @@ def test_the_logits_layer_is_float32_in_every_policy():
         keras.mixed_precision.set_global_policy("float32")
     assert {model.get_layer(name).compute_dtype for name in ("logits", "crop")} == {"float32"}
     assert model(images(1, 4, 4, 3), training=True).dtype == "float32"
+
+
+# --- one logit for two classes ---------------------------------------------------------------------------------------
+def test_one_logit_is_the_sigmoid_of_class_1():
+    model = build(one_logit=True)
+    x = images(2, 9, 7, 3)
+    logits = model(x, training=False).numpy()
+    assert logits.shape == (2, 9, 7, 2)
+    assert (logits[..., 0] == 0).all()
+    z = logits[..., 1].astype(np.float64)
+    softmax = tf.nn.softmax(logits.astype(np.float64)).numpy()[..., 1]
+    np.testing.assert_allclose(softmax, 1 / (1 + np.exp(-z)), rtol=1e-12)  # float64 rounding
+    assert model.get_layer("logits").filters == 1
+
+
+def test_weighted_cross_entropy_of_one_logit_is_binary_cross_entropy_with_pos_weight():
+    from seg.losses.cross_entropy import cross_entropy
+
+    draw = np.random.default_rng(0)
+    z, labels = draw.normal(0, 3, (2, 5, 4)), draw.integers(0, 2, (2, 5, 4))
+    logits = np.stack([np.zeros_like(z), z], axis=-1).astype(np.float32)
+    expected = tf.nn.weighted_cross_entropy_with_logits(labels.astype(np.float64), z, pos_weight=7.0).numpy().mean()
+    loss = cross_entropy(labels, logits, class_weights=[1.0, 7.0], ignore_index=255)
+    assert float(loss) == pytest.approx(expected, rel=1e-6)  # float32 sums of 40 pixels
+
+
+@numpy_2_copy
+def test_one_logit_is_saved_and_loaded(tmp_path):
+    model = build(one_logit=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    x = images(1, 8, 8, 3)
+    np.testing.assert_array_equal(model(x, training=False), loaded(x, training=False))
+
+
+def test_one_logit_is_for_two_classes():
+    with pytest.raises(ValueError, match="one_logit: got 3 classes, allowed: 2"):
+        build(num_classes=3, one_logit=True)
