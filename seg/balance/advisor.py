@@ -138,21 +138,20 @@ def rare_classes(counts: ClassCounts) -> list[int]:
 
 
 def scarcity_warnings(statistics: MaskStatistics) -> list[str]:
-    """Names the classes shown so few times that no weight will make up for it."""
-    messages = []
+    """One sentence that names the classes shown so few times that no weight will make up for it; none where none is."""
+    scarce = []
     rows = statistics.component_rows()
     counts = statistics.counts
     for index, name in enumerate(counts.names):
         images = int(counts.image_counts[index])
         objects = None if rows is None else rows[index]["components"]
         if 0 < images < FEW_IMAGES:
-            shown = f"is in {images} of {counts.num_images} masks"
+            scarce.append(f"{name} ({images} {'mask' if images == 1 else 'masks'})")
         elif objects is not None and 0 < objects < FEW_COMPONENTS:
-            shown = f"has {objects} connected components in all masks"
-        else:
-            continue
-        messages.append(f"{name} {shown}: a weight repeats what these show, only more examples add to it")
-    return messages
+            scarce.append(f"{name} ({objects} components)")
+    if not scarce:
+        return []
+    return [f"few examples of {', '.join(scarce)}: a weight repeats what these show, only more examples add to it"]
 
 
 def split_warnings(splits: dict[str, ClassCounts]) -> list[str]:

@@ -24,6 +24,7 @@ from seg.balance.charts import co_occurrence_chart, frequency_chart, weight_char
 from seg.balance.statistics import MaskStatistics
 from seg.labels import LabelSet
 
+RARE_SHOWN = 10  # classes whose richest masks are listed, of 150 perhaps; the JSON has all
 WEIGHTED_SPLIT = "train"  # weights are made from its masks; from all of them where there is no such split
 
 
@@ -228,7 +229,7 @@ class BalanceReport:
     def _richest_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
             (self.labels.names[index], f"{pixels:,}", mask)
-            for index in rare_classes(self.weighted.counts)
+            for index in rare_classes(self.weighted.counts)[:RARE_SHOWN]
             for pixels, mask in self.weighted.richest[index]
         ]
         return Table("masks richest in the rare classes", ("class", "pixels", "mask"), rows)

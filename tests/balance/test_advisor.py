@@ -137,9 +137,8 @@ def test_scarce_classes_are_named() -> None:
     areas = (Counter({5: 200}), Counter({5: 10}), Counter({1: 7}), Counter())
     statistics = MaskStatistics(made, np.zeros((4, 4), int), ((), (), (), ()), areas)
     assert scarcity_warnings(statistics) == [
-        "class_1 has 10 connected components in all masks: a weight repeats what these show, "
-        "only more examples add to it",
-        "class_2 is in 3 of 100 masks: a weight repeats what these show, only more examples add to it",
+        "few examples of class_1 (10 components), class_2 (3 masks): a weight repeats what these show, "
+        "only more examples add to it"
     ]
 
 
