@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from seg.losses.pixels import Tensor
+from seg.losses.replicas import num_replicas
 
 ClassWeights = Sequence[float] | Mapping[int, float]  # by position, or by class index
 
@@ -72,15 +73,6 @@ class OverlapLoss(FunctionLoss):
                 "overlap losses weigh classes (class_weights), cross-entropy and focal loss also pixels"
             )
         return self.function(y_true, y_pred, **self.options)
-
-
-def num_replicas() -> int:
-    """Replicas whose gradients the optimizer will sum; Keras losses divide by it, and its loss log multiplies by it."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def plain_weights(class_weights: ClassWeights | None) -> list[float] | None:

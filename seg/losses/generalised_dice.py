@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from seg.losses.base import ClassWeights, OverlapLoss
-from seg.losses.overlap import check_overlap_options, class_sums, counted_classes
-from seg.losses.pixels import Tensor, check_class_weights, check_pixels, count, nan_if_unknown
+from seg.losses.overlap import check_overlap_options, class_sums, counted_classes, mean_over_images
+from seg.losses.pixels import Tensor, check_class_weights, check_pixels, nan_if_unknown
 
 
 def generalised_dice_loss(
@@ -50,14 +50,13 @@ def generalised_dice_loss(
     weights = check_class_weights(class_weights, logits.shape[-1])
     sums = class_sums(labels, logits, ignore_index=ignore_index, reduction=reduction)
     rarity = ops.divide_no_nan(1.0, sums.labelled * sums.labelled)  # 0 for absent classes
-    rarity = ops.where(sums.labelled > 0, rarity, ops.max(rarity, axis=-1, keepdims=True))
+    rarity = ops.where(sums.labelled > 0, rarity, ops.max(rarity, axis=-1, keepdims=True, initial=0.0))
     shares = rarity * counted_classes(sums.labelled, sums.num_valid, absent)
     if weights is not None:
         shares = shares * weights
     extent = sums.predicted + sums.labelled
     total = ops.sum(shares * extent, axis=-1)  # () or (N,)
-    losses = ops.divide_no_nan(ops.sum(shares * (extent - 2.0 * sums.overlap), axis=-1), total)
-    loss = ops.divide_no_nan(ops.sum(losses), count(total > 0))
+    loss = mean_over_images(ops.sum(shares * (extent - 2.0 * sums.overlap), axis=-1), total)
     return nan_if_unknown(loss, labels, logits.shape[-1], ignore_index)
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from keras import ops
 
-from seg.losses.pixels import Tensor, check_choice, count, one_hot, sum_rows
+from seg.losses.pixels import Tensor, check_choice, count, one_hot, softmax, sum_rows
+from seg.losses.replicas import mean_over_replicas, sum_over_replicas
 
 REDUCTIONS = ("batch", "image")
 ABSENT = ("skip", "count")
@@ -24,6 +25,8 @@ class ClassSums(NamedTuple):
 def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: str) -> ClassSums:
     """The sums of `softmax(logits)` and the one-hot labels, from checked labels and logits.
 
+    Under `tf.distribute` a batch is that of all replicas: overlap losses are no sums over pixels.
+
     Raises:
         ValueError: `reduction` is neither `batch` nor `image`.
     """
@@ -31,10 +34,11 @@ def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: 
     axes = pixel_axes(reduction)
     valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)  # (N, H, W, 1)
     targets = ops.logical_and(one_hot(labels, logits.shape[-1]), valid)  # (N, H, W, C)
-    probabilities = ops.softmax(logits, axis=-1)
+    probabilities = softmax(logits)
     overlap = sum_rows(ops.where(targets, probabilities, 0.0), axes)
     predicted = sum_rows(ops.where(valid, probabilities, 0.0), axes)
-    return ClassSums(overlap, predicted, labelled, num_valid)
+    sums = overlap, predicted, labelled, num_valid
+    return ClassSums(*map(sum_over_replicas, sums) if reduction == "batch" else sums)
 
 
 def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reduction: str) -> tuple[Tensor, Tensor]:
@@ -76,8 +80,13 @@ def mean_over_classes(
     shares = counted_classes(labelled, num_valid, absent)
     shares = ops.broadcast_to(shares if class_weights is None else shares * class_weights, ops.shape(losses))
     total = ops.sum(shares, axis=-1)  # () or (N,)
-    means = ops.divide_no_nan(ops.sum(shares * losses, axis=-1), total)
-    return ops.divide_no_nan(ops.sum(means), count(total > 0))
+    return mean_over_images(ops.sum(shares * losses, axis=-1), total)
+
+
+def mean_over_images(losses: Tensor, totals: Tensor) -> Tensor:
+    """The mean of losses / totals, each () or (N,), over the images whose total is above 0; 0 where none is."""
+    images = mean_over_replicas(count(ops.not_equal(totals, 0.0)))  # NaN is counted, and so stays seen
+    return ops.divide_no_nan(ops.sum(ops.divide_no_nan(losses, totals)), images)
 
 
 def counted_classes(labelled: Tensor, num_valid: Tensor, absent: str) -> Tensor:
