@@ -22,12 +22,17 @@ from seg.config_tree import (
     FocalTerm,
     FolderData,
     FractionData,
+    GeneralisedDiceTerm,
     IndexMasks,
+    JaccardTerm,
     Labels,
     LossTerm,
+    LovaszTerm,
     PaletteMasks,
     SceneData,
     TableData,
+    TopKCrossEntropyTerm,
+    TverskyTerm,
 )
 from seg.data.images import image_size
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
@@ -201,21 +206,28 @@ def loss(config: Config, class_weights: np.ndarray) -> Combined:
 
 
 def _term(term: LossTerm, class_weights: np.ndarray, ignore_index: int) -> SegmentationLoss:
-    from seg.losses.cross_entropy import CrossEntropy
-    from seg.losses.dice import Dice
-    from seg.losses.focal import Focal
+    from seg import losses
 
-    shared: dict[str, Any] = {
-        "class_weights": class_weights if term.weighted else None,
-        "ignore_index": ignore_index,
-    }
+    settings = term.model_dump(exclude={"name", "coefficient", "weighted"})
+    settings["class_weights"] = class_weights if term.weighted else None
+    settings["ignore_index"] = ignore_index
     match term:
         case CrossEntropyTerm():
-            return CrossEntropy(label_smoothing=term.label_smoothing, normalize=term.normalize, **shared)
+            return losses.CrossEntropy(**settings)
         case FocalTerm():
-            return Focal(gamma=term.gamma, normalize=term.normalize, **shared)
+            return losses.Focal(**settings)
+        case TopKCrossEntropyTerm():
+            return losses.TopKCrossEntropy(**settings)
         case DiceTerm():
-            return Dice(smooth=term.smooth, reduction=term.reduction, absent=term.absent, **shared)
+            return losses.Dice(**settings)
+        case JaccardTerm():
+            return losses.Tversky(alpha=1.0, beta=1.0, name="jaccard", **settings)
+        case TverskyTerm():
+            return losses.Tversky(**settings)
+        case GeneralisedDiceTerm():
+            return losses.GeneralisedDice(**settings)
+        case LovaszTerm():
+            return losses.Lovasz(**settings)
         case _ as never:
             assert_never(never)
 

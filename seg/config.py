@@ -20,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from seg.config_messages import shown, unknown_key, validation_problems
-from seg.config_tree import ClassWeights, Config, CosineSchedule, DiceTerm, Problem, Section
+from seg.config_tree import ClassWeights, Config, CosineSchedule, Problem, Section
 from seg.errors import ConfigError, run_command
 
 __all__ = ["Config", "dump_config", "load_config", "main", "validate"]
@@ -230,7 +230,7 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             yield "loss", f"'{name}' stands twice, allowed: each term once"
         for index, term in enumerate(loss):
             weighted = term.weighted and not (weights and weights.scheme == "uniform")
-            if not weighted and not isinstance(term, DiceTerm) and term.normalize == "weights":
+            if not weighted and getattr(term, "normalize", None) == "weights":
                 yield f"loss.{index}.normalize", "'weights' has no effect without class weights, allowed: valid"
         if weights and not any(term.weighted for term in loss):
             for key, value in weights:

@@ -21,6 +21,10 @@ from seg.errors import ConfigError, DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
 from seg.losses.focal import Focal
+from seg.losses.generalised_dice import GeneralisedDice
+from seg.losses.lovasz import Lovasz
+from seg.losses.top_k import TopKCrossEntropy
+from seg.losses.tversky import Tversky
 from seg.models.blocks import BilinearUpsampling, FusedBatchNormalization
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,6 +236,44 @@ def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():
     settings = {key: dice[key] for key in ("smooth", "reduction", "absent", "class_weights", "ignore_index")}
     expected = {"smooth": 0.0, "reduction": "image", "absent": "count", "class_weights": [1.0, 3.0], "ignore_index": 9}
     assert settings == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "expected", "settings"),
+    [
+        ({"name": "top_k_cross_entropy", "fraction": 0.5}, TopKCrossEntropy, {"fraction": 0.5}),
+        (
+            {"name": "jaccard", "smooth": 3, "reduction": "image", "absent": "count"},
+            Tversky,
+            {"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "smooth": 3.0, "reduction": "image", "absent": "count"},
+        ),
+        (
+            {"name": "tversky", "alpha": 0.1, "beta": 0.9, "gamma": 1.5, "smooth": 2, "absent": "count"},
+            Tversky,
+            {"alpha": 0.1, "beta": 0.9, "gamma": 1.5, "smooth": 2.0, "reduction": "batch", "absent": "count"},
+        ),
+        (
+            {"name": "generalised_dice", "reduction": "image", "absent": "count"},
+            GeneralisedDice,
+            {"reduction": "image", "absent": "count"},
+        ),
+        (
+            {"name": "lovasz", "reduction": "image", "absent": "count"},
+            Lovasz,
+            {"reduction": "image", "absent": "count"},
+        ),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) and "name" in value else None,
+)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_further_terms(section: dict, expected: type, settings: dict, weighted: bool):
+    built = build.loss(
+        config(loss=[section | {"weighted": weighted}], labels={"names": NAMES, "ignore_index": 9}),
+        np.array([1.0, 3.0]),
+    )
+    (_, term), name = built.terms[0], section["name"]
+    given = {"class_weights": [1.0, 3.0] if weighted else None, "ignore_index": 9, "name": name}
+    assert type(term) is expected and term.get_config() == settings | given
 
 
 def test_the_loss_by_hand():

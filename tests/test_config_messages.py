@@ -22,6 +22,7 @@ SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
     "manual"
 )
+LOSSES = "cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
 
 
 def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
@@ -56,7 +57,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         # of a union's variant: its keys, not those of the others
         (
             "loss=[{name: dice, gamma: 2}]",
-            "loss.0.gamma: unknown key; allowed: coefficient, weighted, name, smooth, reduction, absent",
+            "loss.0.gamma: unknown key; allowed: coefficient, weighted, reduction, absent, name, smooth",
         ),
         (
             "optimizer={name: adam, weight_decay: 1e-4}",
@@ -90,6 +91,17 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("labels.names=[sky, true]", "labels.names.1: got true, allowed: text; write it in quotes"),
         ("labels.names=[sky, '']", "labels.names.1: got '', allowed: text that is not empty"),
         ("labels.names=sky", "labels.names: got 'sky', allowed: a list"),
+        ("loss=[{name: tversky, alpha: -1}]", "loss.0.alpha: got -1, allowed: at least 0"),
+        ("loss=[{name: tversky, gamma: 0}]", "loss.0.gamma: got 0, allowed: above 0"),
+        ("loss=[{name: jaccard, smooth: -1}]", "loss.0.smooth: got -1, allowed: at least 0"),
+        ("loss=[{name: lovasz, reduction: class}]", "loss.0.reduction: got 'class', allowed: batch, image"),
+        ("loss=[{name: generalised_dice, absent: 0}]", "loss.0.absent: got 0, allowed: skip, count"),
+        ("loss=[{name: top_k_cross_entropy, fraction: 1}]", "loss.0.fraction: got 1, allowed: below 1"),
+        ("loss=[{name: top_k_cross_entropy, fraction: 0}]", "loss.0.fraction: got 0, allowed: above 0"),
+        (
+            "loss=[{name: lovasz, smooth: 1}]",
+            "loss.0.smooth: unknown key; allowed: coefficient, weighted, reduction, absent, name",
+        ),  # fmt: skip
         ("loss=[{name: dice, weighted: yes}]", "loss.0.weighted: got 'yes', allowed: true or false"),
         ("loss={name: dice}", """loss: got {"name": "dice"}, allowed: a list"""),
         ("training=3", "training: got 3, allowed: a mapping of keys"),
@@ -145,7 +157,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("model={depth: 3}", "model.name: missing, allowed: unet"),
         # the name that says which variant a section is
         ("data={root: x}", "data.name: missing, allowed: folders, table, fractions, scenes"),
-        ("loss=[{coefficient: 2}]", "loss.0.name: missing, allowed: cross_entropy, focal, dice"),
+        ("loss=[{coefficient: 2}]", f"loss.0.name: missing, allowed: {LOSSES}"),
         (
             "data.name=foldr",
             "data.name: got 'foldr', allowed: folders, table, fractions, scenes (did you mean 'folders'?)",
@@ -156,7 +168,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "labels.encoding=index",
             "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary",
         ),  # fmt: skip
-        ("loss=[dice]", "loss.0: got 'dice', allowed: a mapping of keys with name: cross_entropy, focal, dice"),
+        ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry
         (f"output={'[' * 250 + ']' * 250}", "output: cannot be read: recursion limit exceeded at line 1 column 202"),
     ],
@@ -224,7 +236,8 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
         (
             "schedule={name: cosine, warmup_epochs: 3}",
             "schedule.warmup_epochs: got 3, allowed: less than training.epochs (3)",
-        ),
+        ),  # fmt: skip
+        ("loss=[{name: tversky, alpha: 0, beta: 0}]", "loss.0.alpha: got 0, allowed with beta 0: above 0"),
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],
 )
@@ -318,7 +331,7 @@ colours: red
         "class_weights.unit: missing; scheme 'effective_number' needs it",
         "model.depth: got 9, allowed: at most 7",
         "model.norm: got 'btch', allowed: batch, group, none (did you mean 'batch'?)",
-        "loss.0.name: got 'dcie', allowed: cross_entropy, focal, dice (did you mean 'dice'?)",
+        f"loss.0.name: got 'dcie', allowed: {LOSSES} (did you mean 'dice'?)",
         "loss.1.gamma: got -1, allowed: at least 0",
         "training.epochs: got 0, allowed: at least 1",
         "training.batch_size: missing, and there is no default",

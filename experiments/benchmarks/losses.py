@@ -1,7 +1,8 @@
 """Times losses forward and backward, side by side in one process: `python -m experiments.benchmarks.losses`.
 
 Every row is the median of runs that alternate between the rows, so that a busy machine slows all of them alike: trust
-the ratios. The reference (ratio 1) is the cross-entropy that snippets on the web compute from a one-hot softmax.
+the ratios. The reference (ratio 1) is the cross-entropy that snippets on the web compute from a one-hot softmax. Torch,
+MONAI and segmentation-models-pytorch have rows where they are installed; none is a dependency of the project.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import rich
 import rich.table
 import tensorflow as tf
 
-from seg.losses import Combined, CrossEntropy, Dice, Focal
+from seg.losses import Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz, TopKCrossEntropy, Tversky
 
 IGNORE_INDEX = 255
 Step = Callable[[], Any]  # one forward and backward pass, waited for
@@ -32,7 +33,7 @@ def main() -> None:
     labels, logits, weights = random_pixels(arguments.batch, arguments.size, arguments.classes)
     steps = {
         f"{name}, {'XLA' if jit else 'graph'}": tensorflow_step(loss, labels, logits, jit)
-        for jit in (True, False)
+        for jit in ((True, False) if arguments.graph else (True,))
         for name, loss in tensorflow_losses(weights).items()
     } | torch_steps(labels, logits, weights)
     times = median_times(steps, arguments.runs)
@@ -50,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--runs", type=int, default=10, help="timed passes of each loss")
+    parser.add_argument("--graph", action="store_true", help="also without XLA")
     return parser.parse_args()
 
 
@@ -64,8 +66,9 @@ def random_pixels(batch: int, size: int, classes: int) -> tuple[np.ndarray, np.n
 
 def tensorflow_losses(weights: np.ndarray) -> dict[str, Callable[[Any, Any], Any]]:
     """What is measured, by name: the snippet, ours, Keras's."""
-    cross_entropy, focal, dice = (loss(class_weights=weights.tolist()) for loss in (CrossEntropy, Focal, Dice))
-    keras_focal = keras.losses.CategoricalFocalCrossentropy(alpha=weights.tolist(), gamma=2.0, from_logits=True)
+    given = weights.tolist()
+    cross_entropy, focal, dice = (loss(class_weights=given) for loss in (CrossEntropy, Focal, Dice))
+    keras_focal = keras.losses.CategoricalFocalCrossentropy(alpha=given, gamma=2.0, from_logits=True)
 
     def snippet(labels: Any, logits: Any) -> Any:
         targets = tf.one_hot(labels, len(weights))
@@ -77,6 +80,14 @@ def tensorflow_losses(weights: np.ndarray) -> dict[str, Callable[[Any, Any], Any
         "seg cross-entropy": cross_entropy,
         "seg focal": focal,
         "seg Dice": dice,
+        "seg cross-entropy, smoothed": CrossEntropy(class_weights=given, label_smoothing=0.1),
+        "seg top-k cross-entropy": TopKCrossEntropy(class_weights=given),
+        "seg Jaccard": Tversky(alpha=1.0, beta=1.0, class_weights=given),
+        "seg focal Tversky": Tversky(gamma=4 / 3, class_weights=given),
+        "seg generalised Dice": GeneralisedDice(class_weights=given),
+        "seg Lovasz": Lovasz(class_weights=given),
+        "seg cross-entropy + Dice": Combined([(1.0, cross_entropy), (1.0, dice)]),
+        "seg focal + Dice": Combined([(1.0, focal), (1.0, dice)]),
         "seg cross-entropy + focal + Dice": Combined([(1.0, cross_entropy), (1.0, focal), (1.0, dice)]),
         "Keras sparse cross-entropy (no weights)": keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=IGNORE_INDEX
@@ -100,22 +111,57 @@ def tensorflow_step(loss: Callable[[Any, Any], Any], labels: np.ndarray, logits:
 
 
 def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dict[str, Step]:
-    """PyTorch's cross-entropy on logits (N, C, H, W), its own order of axes; empty where torch is not installed."""
-    try:
-        torch = importlib.import_module("torch")  # no dependency of the project
-    except ImportError:
-        print("torch is not installed: no row for torch.nn.functional.cross_entropy")
+    """The other packages' losses on logits (N, C, H, W), their own order of axes; none where torch is not installed."""
+    torch = installed("torch")
+    if torch is None:
         return {}
     targets = torch.from_numpy(labels.astype(np.int64))
     inputs = torch.from_numpy(logits.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    weight = torch.from_numpy(weights)
+    no_void = torch.where(targets == IGNORE_INDEX, 0, targets)  # for those that know no void: class 0 there
 
-    def step() -> Any:
-        loss = torch.nn.functional.cross_entropy(
-            inputs, targets, weight=torch.from_numpy(weights), ignore_index=IGNORE_INDEX
-        )
-        return torch.autograd.grad(loss, inputs)
+    def step(loss: Callable[[Any, Any], Any], targets: Any) -> Step:
+        return lambda: torch.autograd.grad(loss(inputs, targets), inputs)
 
-    return {"torch F.cross_entropy, eager": step}
+    cross_entropy = torch.nn.CrossEntropyLoss(weight=weight, ignore_index=IGNORE_INDEX)
+    steps = {"torch F.cross_entropy, eager": step(cross_entropy, targets)}
+    for name, loss in monai_losses(weight).items():
+        steps[f"MONAI {name}, eager"] = step(loss, no_void[:, None])
+    for name, loss in smp_losses().items():
+        steps[f"smp {name}, eager"] = step(loss, no_void)
+    return steps
+
+
+def monai_losses(weight: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """MONAI's losses of the same kinds, summed over the batch as ours are."""
+    monai = installed("monai.losses")
+    if monai is None:
+        return {}
+    options = {"to_onehot_y": True, "softmax": True, "batch": True}
+    return {
+        "DiceLoss": monai.DiceLoss(**options),
+        "FocalLoss": monai.FocalLoss(to_onehot_y=True, use_softmax=True, weight=weight),
+        "DiceCELoss": monai.DiceCELoss(**options, weight=weight),
+        "DiceFocalLoss": monai.DiceFocalLoss(**options, weight=weight),
+        "TverskyLoss": monai.TverskyLoss(**options),
+        "GeneralizedDiceLoss": monai.GeneralizedDiceLoss(**options),
+    }
+
+
+def smp_losses() -> dict[str, Callable[[Any, Any], Any]]:
+    """The losses of segmentation-models-pytorch of the same kinds."""
+    smp = installed("segmentation_models_pytorch.losses")
+    names = ("DiceLoss", "JaccardLoss", "TverskyLoss", "LovaszLoss")
+    return {} if smp is None else {name: getattr(smp, name)("multiclass") for name in names}
+
+
+def installed(module: str) -> Any:
+    """The module, or None with a line that says so; no peer is a dependency of the project."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        print(f"{module} is not installed: no rows for it")
+        return None
 
 
 def median_times(steps: dict[str, Step], runs: int) -> dict[str, float]:

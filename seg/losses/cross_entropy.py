@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 from keras import ops
 
-from seg.losses.base import SegmentationLoss, plain_weights
+from seg.losses.base import ClassWeights, FunctionLoss
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
@@ -16,9 +13,12 @@ from seg.losses.pixels import (
     check_choice,
     check_class_weights,
     check_pixels,
+    divisor,
     label_log_probability,
     label_weights,
     log_softmax,
+    same_shape,
+    sum_over,
 )
 
 
@@ -79,6 +79,66 @@ def cross_entropy(
     )
 
 
+def soft_cross_entropy(
+    targets: Tensor,
+    logits: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    pixel_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    normalize: str = "valid",
+) -> Tensor:
+    """Weighted cross-entropy against a distribution over classes in each pixel, as of several annotators or a teacher.
+
+    l_i = -sum_c w_c t_ic log p_ic, averaged over the valid pixels; smoothing makes t_ic of it (1 - e) t_ic + e / C. On
+    one-hot targets it is `cross_entropy` of their labels.
+
+    Args:
+        targets: t, (N, H, W, C), any float dtype, not negative, with the sum 1 in each pixel. A pixel whose targets
+            are all 0 is void.
+        logits: (N, H, W, C), any float dtype; the maths is float32.
+        class_weights: (C,); None: all 1.
+        pixel_weights: (N, H, W), multiply l_i before the average; they do not enter the denominator.
+        label_smoothing: e, 0 <= e < 1.
+        normalize: The denominator: `valid`, the number of valid pixels; `weights`, the sum of w_c t_ic; `all`.
+
+    Returns:
+        Scalar float32, at least 0; 0 without a valid pixel.
+
+    Raises:
+        ValueError: An option, dtype or shape is not as above.
+    """
+    check_label_smoothing(label_smoothing)
+    targets, logits = check_soft_targets(targets, logits)
+    weights = check_class_weights(class_weights, logits.shape[-1])
+    valid = ops.any(ops.not_equal(targets, 0.0), axis=-1)  # (N, H, W)
+    smoothed = (1.0 - label_smoothing) * targets + label_smoothing / logits.shape[-1] if label_smoothing else targets
+    log_probabilities = log_softmax(logits)
+    if weights is not None:
+        log_probabilities = log_probabilities * weights
+    losses = -ops.sum(smoothed * log_probabilities, axis=-1)
+    target_weights = None if weights is None else ops.sum(targets * weights, axis=-1)
+    return sum_over(losses, valid, divisor(valid, target_weights, normalize), pixel_weights)
+
+
+def check_soft_targets(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float32 (N, H, W, C), after checking that they belong together.
+
+    Raises:
+        ValueError: The targets are no floats, or the shapes are not equal and of 4 axes.
+    """
+    targets, logits = ops.convert_to_tensor(targets), ops.convert_to_tensor(logits)
+    dtype = keras.backend.standardize_dtype(targets.dtype)
+    if "float" not in dtype:
+        raise ValueError(f"targets: got dtype {dtype}, allowed: any float dtype (probabilities of the classes)")
+    if len(logits.shape) != 4 or not same_shape(targets.shape, logits.shape) or logits.shape[-1] is None:
+        raise ValueError(
+            f"targets and logits: got shapes {tuple(targets.shape)} and {tuple(logits.shape)}, "
+            "allowed: (N, H, W, C) for both with a known C"
+        )
+    return ops.cast(targets, "float32"), ops.cast(logits, "float32")
+
+
 def check_label_smoothing(label_smoothing: float) -> None:
     """Raises ValueError outside 0 <= label_smoothing < 1."""
     if not 0 <= label_smoothing < 1:
@@ -86,44 +146,34 @@ def check_label_smoothing(label_smoothing: float) -> None:
 
 
 @keras.saving.register_keras_serializable(package="seg")
-class CrossEntropy(SegmentationLoss):
-    """`cross_entropy` as a Keras loss; takes `sample_weight` maps (N, H, W) as pixel weights."""
+class CrossEntropy(FunctionLoss):
+    """`cross_entropy` as a Keras loss, or for targets (N, H, W, C) `soft_cross_entropy`, which knows no `ignore_index`.
+
+    Takes `sample_weight` maps (N, H, W) as pixel weights.
+    """
 
     def __init__(
         self,
         *,
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights | None = None,
         ignore_index: int = 255,
         label_smoothing: float = 0.0,
         normalize: str = "valid",
         name: str = "cross_entropy",
     ) -> None:
-        super().__init__(name)
         check_label_smoothing(label_smoothing)
         check_choice("normalize", normalize, NORMALIZE)
-        self.class_weights = plain_weights(class_weights)
-        self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
-        self.normalize = normalize
+        options = {
+            "class_weights": class_weights,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+            "normalize": normalize,
+        }
+        super().__init__(name, cross_entropy, options)
 
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
-        """See `cross_entropy`."""
-        return cross_entropy(
-            y_true,
-            y_pred,
-            class_weights=self.class_weights,
-            pixel_weights=pixel_weights,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            normalize=self.normalize,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain values."""
-        return {
-            "class_weights": self.class_weights,
-            "ignore_index": self.ignore_index,
-            "label_smoothing": self.label_smoothing,
-            "normalize": self.normalize,
-            "name": self.name,
-        }
+        """See `cross_entropy` and, for `y_true` of 4 axes, `soft_cross_entropy`."""
+        if len(ops.shape(y_true)) == 3:
+            return super().call(y_true, y_pred, pixel_weights)
+        options = {key: value for key, value in self.options.items() if key != "ignore_index"}
+        return soft_cross_entropy(y_true, y_pred, pixel_weights=pixel_weights, **options)

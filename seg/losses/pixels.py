@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from seg.losses.replicas import mean_over_replicas
+
 Tensor = Any  # a backend tensor, or anything that `ops.convert_to_tensor` takes
 
 NORMALIZE = ("valid", "weights", "all")
@@ -58,18 +60,18 @@ def check_class_weights(class_weights: Tensor | None, num_classes: int) -> Tenso
     return class_weights
 
 
-def check_pixel_weights(pixel_weights: Tensor | None, labels: Tensor) -> Tensor | None:
-    """The pixel weights as float32, or None. Only the labels' own shape will do: nothing is broadcast.
+def check_pixel_weights(pixel_weights: Tensor | None, pixels: Tensor) -> Tensor | None:
+    """The pixel weights as float32, or None. Only the pixels' own shape (N, H, W) will do: nothing is broadcast.
 
     Raises:
-        ValueError: Their shape is not the shape of the labels.
+        ValueError: Their shape is another.
     """
     if pixel_weights is None:
         return None
     pixel_weights = ops.cast(ops.convert_to_tensor(pixel_weights), "float32")
-    if not same_shape(pixel_weights.shape, labels.shape):
+    if not same_shape(pixel_weights.shape, pixels.shape):
         raise ValueError(
-            f"pixel_weights: got shape {tuple(pixel_weights.shape)}, allowed: {tuple(labels.shape)}, "
+            f"pixel_weights: got shape {tuple(pixel_weights.shape)}, allowed: {tuple(pixels.shape)}, "
             "one weight a pixel; weights by class belong in class_weights"
         )
     return pixel_weights
@@ -93,6 +95,15 @@ def log_softmax(logits: Tensor) -> Tensor:
     """log p of every class, (N, H, W, C)."""
     shifted = shift(logits)
     return shifted - ops.log(ops.sum(ops.exp(shifted), axis=-1, keepdims=True))
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """p of every class, (N, H, W, C)."""
+    if logits.shape[-1] == 1:  # Keras warns of a softmax that is 1 everywhere
+        powers = ops.exp(shift(logits))
+        return powers / powers
+    # Not `powers / sum(powers)`, whose gradient takes XLA on CPU a fifth longer than the one registered for this.
+    return ops.softmax(logits, axis=-1)
 
 
 def label_log_probability(labels: Tensor, logits: Tensor) -> Tensor:
@@ -148,15 +159,25 @@ def denominator(
     Raises:
         ValueError: `normalize` is none of the three.
     """
-    check_choice("normalize", normalize, NORMALIZE)
     labels = ops.cast(ops.convert_to_tensor(labels), "int32")
-    valid = ops.not_equal(labels, ignore_index)
+    weights = None
+    if class_weights is not None:
+        weights = label_weights(labels, ops.cast(ops.convert_to_tensor(class_weights), "float32"))
+    return divisor(ops.not_equal(labels, ignore_index), weights, normalize)
+
+
+def divisor(valid: Tensor, weights: Tensor | None, normalize: str) -> Tensor:
+    """`denominator` from what is valid and what each pixel's label or target weighs, both (N, H, W).
+
+    Raises:
+        ValueError: `normalize` is none of the three.
+    """
+    check_choice("normalize", normalize, NORMALIZE)
     if normalize == "all":
-        return count(ops.ones_like(labels))
-    if normalize == "valid" or class_weights is None:
+        return count(ops.ones_like(valid))
+    if normalize == "valid" or weights is None:
         return count(valid)
-    class_weights = ops.cast(ops.convert_to_tensor(class_weights), "float32")
-    return sum_pixels(ops.where(valid, label_weights(labels, class_weights), 0.0))
+    return sum_pixels(ops.where(valid, weights, 0.0))
 
 
 def average(
@@ -169,17 +190,22 @@ def average(
     ignore_index: int,
     normalize: str,
 ) -> Tensor:
-    """The scalar loss of per-pixel losses (N, H, W), which already carry their class weights.
+    """The scalar loss of per-pixel losses (N, H, W), which already carry their class weights."""
+    divided_by = denominator(labels, class_weights, ignore_index=ignore_index, normalize=normalize)
+    loss = sum_over(losses, ops.not_equal(labels, ignore_index), divided_by, pixel_weights)
+    return nan_if_unknown(loss, labels, num_classes, ignore_index)
 
-    Void pixels are selected away, not multiplied by 0, so that their loss and gradient are exactly 0. No valid pixel
-    gives 0 and a zero gradient.
+
+def sum_over(losses: Tensor, valid: Tensor, divided_by: Tensor, pixel_weights: Tensor | None) -> Tensor:
+    """The sum of pixel weights times the losses (N, H, W) of valid pixels, over the scalar that all replicas divide by.
+
+    Void pixels are selected away, not multiplied by 0, so that their loss and gradient are exactly 0. A denominator of
+    0, as of no valid pixel, gives 0 and a zero gradient.
     """
-    pixel_weights = check_pixel_weights(pixel_weights, labels)
+    pixel_weights = check_pixel_weights(pixel_weights, losses)
     if pixel_weights is not None:
         losses = losses * pixel_weights
-    losses = ops.where(ops.not_equal(labels, ignore_index), losses, 0.0)
-    divisor = denominator(labels, class_weights, ignore_index=ignore_index, normalize=normalize)
-    return nan_if_unknown(ops.divide_no_nan(sum_pixels(losses), divisor), labels, num_classes, ignore_index)
+    return ops.divide_no_nan(sum_pixels(ops.where(valid, losses, 0.0)), mean_over_replicas(divided_by))
 
 
 def nan_if_unknown(loss: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:

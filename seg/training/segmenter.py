@@ -12,8 +12,8 @@ from keras import ops
 
 import seg.models.blocks  # noqa: F401 - registers the layers that a saved model is made of
 from seg.errors import DataError
-from seg.losses.base import num_replicas
 from seg.losses.combined import Combined
+from seg.losses.replicas import num_replicas
 
 
 @keras.saving.register_keras_serializable(package="seg")
@@ -83,7 +83,9 @@ class Segmenter(keras.Model):
 def _compiled(loss: Combined) -> Any:
     """The loss terms, compiled by XLA on TensorFlow's CPU: three to five times faster forward and backward there, while
     the model's convolutions are slower (so `jit_compile` for the model is for GPUs, and then holds the loss too)."""
-    if keras.backend.backend() != "tensorflow":
+    if (
+        keras.backend.backend() != "tensorflow" or num_replicas() > 1
+    ):  # replicas meet in a loss, which XLA cannot wait for
         return loss.term_values
     import tensorflow as tf
 

@@ -5,13 +5,36 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seg.losses import Combined, CrossEntropy, Dice, Focal, SegmentationLoss, cross_entropy, dice_loss, focal_loss
+from seg.losses import (
+    Combined,
+    CrossEntropy,
+    Dice,
+    Focal,
+    GeneralisedDice,
+    Lovasz,
+    SegmentationLoss,
+    TopKCrossEntropy,
+    Tversky,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    generalised_dice_loss,
+    lovasz_loss,
+    top_k_cross_entropy,
+    tversky_loss,
+    weights_by_name,
+)
 
 WEIGHTS = [0.5, 1.0, 2.0, 4.0]
 LOSSES = [
     CrossEntropy(class_weights=WEIGHTS, ignore_index=9, label_smoothing=0.1, normalize="weights", name="ce"),
     Focal(gamma=1.5, class_weights=np.array(WEIGHTS), ignore_index=9, normalize="all"),
     Dice(class_weights=tuple(WEIGHTS), ignore_index=9, smooth=2.0, reduction="image", absent="count"),
+    TopKCrossEntropy(fraction=0.5, class_weights=dict(enumerate(WEIGHTS)), ignore_index=9),
+    Tversky(alpha=0.2, beta=0.8, gamma=1.5, class_weights=WEIGHTS, ignore_index=9, smooth=2.0, absent="count"),
+    Tversky(alpha=1.0, beta=1.0, ignore_index=9, reduction="image", name="jaccard"),
+    GeneralisedDice(class_weights=WEIGHTS, ignore_index=9, reduction="image", absent="count"),
+    Lovasz(class_weights=WEIGHTS, ignore_index=9, reduction="image", absent="count"),
     Combined([(1.0, CrossEntropy(ignore_index=9)), (0.5, Dice(ignore_index=9))], name="sum"),
 ]
 
@@ -22,16 +45,26 @@ def model() -> keras.Model:
 
 @pytest.mark.parametrize(
     ("loss", "function"),
-    [(CrossEntropy, cross_entropy), (Focal, focal_loss), (Dice, dice_loss)],
+    [
+        (CrossEntropy, cross_entropy),
+        (Focal, focal_loss),
+        (TopKCrossEntropy, top_k_cross_entropy),
+        (Dice, dice_loss),
+        (Tversky, tversky_loss),
+        (GeneralisedDice, generalised_dice_loss),
+        (Lovasz, lovasz_loss),
+    ],
 )
 def test_classes_are_their_functions(batch, loss, function):
     assert float(loss()(*batch)) == float(function(*batch))
     assert float(loss(class_weights=WEIGHTS)(*batch)) == float(function(*batch, class_weights=WEIGHTS))
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy, Focal])
-def test_sample_weights_are_pixel_weights(batch, loss):
-    function = {CrossEntropy: cross_entropy, Focal: focal_loss}[loss]
+@pytest.mark.parametrize(
+    ("loss", "function"),
+    [(CrossEntropy, cross_entropy), (Focal, focal_loss), (TopKCrossEntropy, top_k_cross_entropy)],
+)
+def test_sample_weights_are_pixel_weights(batch, loss, function):
     weights = np.random.default_rng(0).random(batch[0].shape)
     assert float(loss()(*batch, sample_weight=weights)) == float(function(*batch, pixel_weights=weights))
 
@@ -55,9 +88,9 @@ def test_serialised_and_back(batch, loss):
 
 # Keras 3.15 reads TensorFlow variables with np.array(), which NumPy 2 warns about.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-@pytest.mark.parametrize(("index", "labels_dtype"), [(0, np.uint8), (1, np.int64), (2, np.int32), (3, np.uint8)])
-def test_compile_fit_save_and_load(tmp_path, index, labels_dtype):
-    loss = LOSSES[index]
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_compile_fit_save_and_load(tmp_path, loss):
+    labels_dtype = (np.uint8, np.int32, np.int64)[LOSSES.index(loss) % 3]
     generator = np.random.default_rng(0)
     images = generator.random((4, 6, 7, 2), np.float32)
     labels = generator.choice([0, 1, 2, 3, 9], (4, 6, 7)).astype(labels_dtype)
@@ -71,6 +104,29 @@ def test_compile_fit_save_and_load(tmp_path, index, labels_dtype):
     expected = trained.evaluate(images, labels, verbose=0)
     assert loaded.evaluate(images, labels, verbose=0) == pytest.approx(expected, rel=1e-6)
     assert expected == pytest.approx(float(loss(labels, trained(images))), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), Focal(), TopKCrossEntropy(fraction=1.0)], ids=lambda loss: loss.name)
+def test_evaluate_honours_maps_of_sample_weights(loss):
+    generator = np.random.default_rng(0)
+    images, labels = generator.random((2, 4, 4, 2), np.float32), generator.integers(0, 4, (2, 4, 4))
+    weights = generator.random((2, 4, 4), np.float32)
+    trained = model()
+    trained.compile("sgd", loss=loss)
+    expected = float(loss(labels, trained(images), sample_weight=weights))
+    assert expected != pytest.approx(float(loss(labels, trained(images))), rel=0.1)
+    found = trained.evaluate(images, labels, sample_weight=weights, verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_fit_takes_soft_targets():
+    generator = np.random.default_rng(0)
+    images = generator.random((2, 4, 5, 2), np.float32)
+    targets = generator.dirichlet(np.ones(4), (2, 4, 5)).astype(np.float32)
+    trained = model()
+    trained.compile("sgd", loss=CrossEntropy(class_weights=WEIGHTS, label_smoothing=0.1))
+    history = trained.fit(images, targets, epochs=2, verbose=0).history["loss"]
+    assert history[1] < history[0]
 
 
 def test_fit_takes_maps_of_sample_weights():
@@ -88,7 +144,7 @@ def test_mixed_precision_models_are_judged_in_float32():
     head = keras.layers.Conv2D(4, 1, dtype="mixed_bfloat16")
     trained = keras.Sequential([keras.Input((None, None, 2)), head])
     assert keras.backend.standardize_dtype(trained(images).dtype) == "bfloat16"
-    for loss in (CrossEntropy(), Focal(), Dice()):
+    for loss in (CrossEntropy(), Focal(), Dice(), Tversky(), GeneralisedDice(), Lovasz(), TopKCrossEntropy()):
         assert keras.backend.standardize_dtype(loss(labels, trained(images)).dtype) == "float32"
 
 
@@ -105,9 +161,42 @@ def test_divided_by_the_replicas_as_keras_s_losses_are(batch, monkeypatch):
 @pytest.mark.parametrize("weights", [[-1.0, 1.0], [float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0]])
 def test_weights_that_mean_nothing_are_refused(weights):
     message = "class_weights: got .*, allowed: finite, not negative, at least one above 0"
-    for loss in (CrossEntropy, Focal, Dice):
+    for loss in (CrossEntropy, Focal, Dice, Tversky, GeneralisedDice, Lovasz, TopKCrossEntropy):
         with pytest.raises(ValueError, match=message):
             loss(class_weights=weights)
+
+
+def test_weights_by_index(batch):
+    weights = {3: 4.0, 0: 0.5, 2: 2, np.int64(1): 1.0}
+    assert CrossEntropy(class_weights=weights).get_config()["class_weights"] == WEIGHTS
+    assert float(Dice(class_weights=weights)(*batch)) == float(dice_loss(*batch, class_weights=WEIGHTS))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({0: 1.0, 2: 1.0}, r"class_weights: got the keys \[0, 2\], allowed: \[0, 1\], every class with its weight"),
+        ({1: 1.0, 2: 1.0}, r"class_weights: got the keys \[1, 2\], allowed: \[0, 1\], every class with its weight"),
+        ({"sky": 1.0}, r"class_weights: got the keys \['sky'\], allowed: class indices; .*weights_by_name"),
+        ({0: -1.0}, r"class_weights: got \[-1.0\], allowed: finite, not negative, at least one above 0"),
+        ({}, r"class_weights: got \[\], allowed: finite, not negative, at least one above 0"),
+    ],
+)
+def test_weights_by_index_that_mean_nothing_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        CrossEntropy(class_weights=weights)
+
+
+def test_weights_by_name_come_in_the_order_of_the_classes():
+    assert weights_by_name({"boat": 9, "water": 0.5}, ["water", "boat"]) == [0.5, 9.0]
+
+
+@pytest.mark.parametrize("weights", [{"water": 1.0}, {"water": 1.0, "boat": 1.0, "car": 1.0}, {0: 1.0, 1: 2.0}])
+def test_weights_of_other_names_are_refused(weights):
+    names = ", ".join(map(str, weights))
+    message = f"class_weights: got the names {names}, allowed: water, boat, every class with its weight"
+    with pytest.raises(ValueError, match=message):
+        weights_by_name(weights, ["water", "boat"])
 
 
 def test_the_base_has_no_formula(batch):

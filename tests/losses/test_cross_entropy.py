@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg.losses import CrossEntropy, cross_entropy
+from seg.losses import CrossEntropy, cross_entropy, soft_cross_entropy
 from seg.losses.pixels import denominator
 
 WEIGHTS = [0.5, 1.0, 2.0, 4.0]
@@ -208,3 +208,88 @@ def test_messages(batch):
         cross_entropy(*batch, pixel_weights=np.ones(5))
     with pytest.raises(ValueError, match="normalize: got 'sum', allowed: valid, weights, all"):
         CrossEntropy(normalize="sum")
+
+
+# --- soft targets -----------------------------------------------------------------------------------------------------
+def soft_batch(void: bool = True):
+    """Targets (2, 3, 5, 4) and logits; with void, two pixels have no targets."""
+    generator = np.random.default_rng(5)
+    targets = generator.dirichlet(np.ones(4), (2, 3, 5)).astype(np.float32)
+    if void:
+        targets[0, 1, 2] = targets[1, 0, 0] = 0
+    return targets, generator.normal(0, 2, (2, 3, 5, 4)).astype(np.float32)
+
+
+def soft_loop(targets, logits, class_weights=None, pixel_weights=None, label_smoothing=0.0, normalize="valid"):
+    """The definition of MATHS.md for soft targets, pixel by pixel in float64."""
+    num_classes = logits.shape[-1]
+    weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights, np.float64)
+    total, divisors = 0.0, {"valid": 0.0, "weights": 0.0, "all": float(targets[..., 0].size)}
+    for index in np.ndindex(targets.shape[:-1]):
+        t, z = targets[index].astype(np.float64), logits[index].astype(np.float64)
+        if not t.any():
+            continue
+        log_p = z - z.max() - np.log(np.exp(z - z.max()).sum())
+        smoothed = (1 - label_smoothing) * t + label_smoothing / num_classes
+        total -= (weights * smoothed * log_p).sum() * (1 if pixel_weights is None else pixel_weights[index])
+        divisors["valid"] += 1
+        divisors["weights"] += (weights * t).sum()
+    return total / divisors[normalize]
+
+
+def test_soft_targets_by_hand():
+    # Logits (0, ln 3): p = (1/4, 3/4). Target (1/2, 1/2), weights (2, 1): (2 ln 4 + ln(4/3)) / 2. The other is void.
+    logits = np.tile(np.array([0, np.log(3)], np.float32), (1, 1, 2, 1))
+    targets = np.array([[[[0.5, 0.5], [0, 0]]]], np.float32)
+    found = soft_cross_entropy(targets, logits, class_weights=[2.0, 1.0])
+    assert float(found) == pytest.approx((2 * np.log(4) + np.log(4 / 3)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["valid", "weights", "all"])
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_soft_targets_give_the_loop_s_value_and_gradient(
+    value_and_gradient, numerical_gradient, normalize, class_weights, label_smoothing
+):
+    targets, logits = soft_batch()
+    options = {"class_weights": class_weights, "normalize": normalize, "label_smoothing": label_smoothing}
+    options["pixel_weights"] = np.random.default_rng(0).random(targets.shape[:-1])
+    value, gradient = value_and_gradient(lambda t, z: soft_cross_entropy(t, z, **options), targets, logits)
+    assert value == pytest.approx(soft_loop(targets, logits, **options), rel=1e-5)  # float32
+    expected = numerical_gradient(lambda t, z: soft_loop(t, z, **options), targets, logits)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    assert (gradient[targets.sum(axis=-1) == 0] == 0).all()
+
+
+def test_keras_agrees_on_soft_targets():
+    targets, logits = soft_batch(void=False)
+    expected = float(keras.losses.CategoricalCrossentropy(from_logits=True)(targets, logits))
+    assert float(soft_cross_entropy(targets, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_class_takes_soft_targets():
+    targets, logits = soft_batch()
+    weights = np.random.default_rng(0).random(targets.shape[:-1])
+    loss = CrossEntropy(class_weights=WEIGHTS, label_smoothing=0.1, normalize="weights")
+    options = {"class_weights": WEIGHTS, "label_smoothing": 0.1, "normalize": "weights"}
+    found = loss(targets, logits, sample_weight=weights)
+    assert float(found) == float(soft_cross_entropy(targets, logits, pixel_weights=weights, **options))
+
+
+def test_messages_about_soft_targets():
+    targets, logits = soft_batch()
+    with pytest.raises(ValueError, match=r"targets: got dtype int32, allowed: any float dtype"):
+        CrossEntropy()(targets.astype(np.int32), logits)
+    for shape in ((2, 3, 5, 3), (2, 3, 1, 4), (1, 3, 5, 4)):
+        with pytest.raises(ValueError, match=r"targets and logits: got shapes .*, allowed: \(N, H, W, C\) for both"):
+            soft_cross_entropy(np.ones(shape, np.float32), logits)
+    with pytest.raises(ValueError, match=r"targets and logits: got shapes \(3, 4\) and \(3, 4\)"):
+        soft_cross_entropy(np.ones((3, 4), np.float32), np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"class_weights: got shape \(5,\), allowed: \(4,\)"):
+        soft_cross_entropy(targets, logits, class_weights=np.ones(5))
+    with pytest.raises(ValueError, match=r"pixel_weights: got shape \(4,\), allowed: \(2, 3, 5\)"):
+        soft_cross_entropy(targets, logits, pixel_weights=np.ones(4))
+    with pytest.raises(ValueError, match="label_smoothing: got 1.0"):
+        soft_cross_entropy(targets, logits, label_smoothing=1.0)
+    with pytest.raises(ValueError, match="normalize: got 'sum', allowed: valid, weights, all"):
+        soft_cross_entropy(targets, logits, normalize="sum")
