@@ -14,7 +14,12 @@ class SegmentationLoss(keras.losses.Loss):
     """A Keras loss over integer labels (N, H, W) and logits (N, H, W, C).
 
     Works in `model.compile(loss=...)`. `fit`'s `sample_weight` is passed on as pixel weights (N, H, W).
+
+    Attributes:
+        takes_pixel_weights: Whether the loss is a sum over pixels that weights (N, H, W) can scale, term by term.
     """
+
+    takes_pixel_weights = True
 
     def __init__(self, name: str) -> None:
         # Each loss reduces itself: Keras's reductions know neither void pixels nor the denominator rule.

@@ -42,13 +42,32 @@ class Combined(SegmentationLoss):
             raise ValueError(f"loss '{name}': two terms are named '{repeated}', allowed: each name once (pass name=)")
 
     @property
+    def takes_pixel_weights(self) -> bool:  # type: ignore[override]
+        """Whether any term does."""
+        return any(loss.takes_pixel_weights for _, loss in self.terms)
+
+    @property
     def term_names(self) -> list[str]:
         """The terms' names, in order."""
         return [loss.name for _, loss in self.terms]
 
     def term_values(self, labels: Tensor, logits: Tensor, pixel_weights: Tensor | None = None) -> dict[str, Tensor]:
-        """Each term's name and scalar value, before its coefficient. Pixel weights go to every term."""
-        return {loss.name: loss.call(labels, logits, pixel_weights) for _, loss in self.terms}
+        """Each term's name and scalar value, before its coefficient.
+
+        Pixel weights act in the terms that take them and leave the others (Dice) as they are.
+
+        Raises:
+            ValueError: Pixel weights are given and no term takes them.
+        """
+        if pixel_weights is not None and not self.takes_pixel_weights:
+            raise ValueError(
+                f"loss '{self.name}': got pixel weights (sample_weight), which no term takes: "
+                f"{', '.join(self.term_names)}; allowed: none, or a pixel loss among the terms"
+            )
+        return {
+            loss.name: loss.call(labels, logits, pixel_weights if loss.takes_pixel_weights else None)
+            for _, loss in self.terms
+        }
 
     def total(self, term_values: Mapping[str, Tensor]) -> Tensor:
         """The loss, scalar float32, from the values that `term_values` gave."""

@@ -96,6 +96,8 @@ def check_dice_options(smooth: float, reduction: str, absent: str) -> None:
 class Dice(SegmentationLoss):
     """`dice_loss` as a Keras loss. Refuses pixel weights: a Dice score of weighted pixels is another loss."""
 
+    takes_pixel_weights = False
+
     def __init__(
         self,
         *,

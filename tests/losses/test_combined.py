@@ -55,8 +55,15 @@ def test_pixel_weights_reach_the_terms(batch):
     loss = Combined([(1.0, CrossEntropy()), (1.0, Focal())])
     expected = cross_entropy(*batch, pixel_weights=weights) + focal_loss(*batch, pixel_weights=weights)
     assert float(loss(*batch, sample_weight=weights)) == pytest.approx(float(expected), rel=1e-6)
-    with pytest.raises(ValueError, match="loss 'dice': got pixel weights"):
-        Combined([(1.0, CrossEntropy()), (1.0, Dice())])(*batch, sample_weight=weights)
+
+
+def test_pixel_weights_leave_the_terms_that_take_none_as_they_are(batch):
+    weights = np.random.default_rng(0).random(batch[0].shape)
+    values = Combined([(1.0, CrossEntropy()), (1.0, Dice())]).term_values(*batch, weights)
+    assert float(values["cross_entropy"]) == float(cross_entropy(*batch, pixel_weights=weights))
+    assert float(values["dice"]) == float(dice_loss(*batch))
+    with pytest.raises(ValueError, match="loss 'combined': got pixel weights .*, which no term takes: dice"):
+        Combined([(1.0, Dice())])(*batch, sample_weight=weights)
 
 
 def test_two_terms_of_a_kind_need_two_names(batch):
