@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 from keras import ops
 
-from seg.losses.base import SegmentationLoss, plain_weights
+from seg.losses.base import ClassWeights, FunctionLoss
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
@@ -86,44 +83,24 @@ def check_label_smoothing(label_smoothing: float) -> None:
 
 
 @keras.saving.register_keras_serializable(package="seg")
-class CrossEntropy(SegmentationLoss):
+class CrossEntropy(FunctionLoss):
     """`cross_entropy` as a Keras loss; takes `sample_weight` maps (N, H, W) as pixel weights."""
 
     def __init__(
         self,
         *,
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights | None = None,
         ignore_index: int = 255,
         label_smoothing: float = 0.0,
         normalize: str = "valid",
         name: str = "cross_entropy",
     ) -> None:
-        super().__init__(name)
         check_label_smoothing(label_smoothing)
         check_choice("normalize", normalize, NORMALIZE)
-        self.class_weights = plain_weights(class_weights)
-        self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
-        self.normalize = normalize
-
-    def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
-        """See `cross_entropy`."""
-        return cross_entropy(
-            y_true,
-            y_pred,
-            class_weights=self.class_weights,
-            pixel_weights=pixel_weights,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            normalize=self.normalize,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain values."""
-        return {
-            "class_weights": self.class_weights,
-            "ignore_index": self.ignore_index,
-            "label_smoothing": self.label_smoothing,
-            "normalize": self.normalize,
-            "name": self.name,
+        options = {
+            "class_weights": class_weights,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+            "normalize": normalize,
         }
+        super().__init__(name, cross_entropy, options)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 from keras import ops
 
-from seg.losses.base import SegmentationLoss, plain_weights
+from seg.losses.base import ClassWeights, FunctionLoss
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
@@ -84,44 +81,24 @@ def check_gamma(gamma: float) -> None:
 
 
 @keras.saving.register_keras_serializable(package="seg")
-class Focal(SegmentationLoss):
+class Focal(FunctionLoss):
     """`focal_loss` as a Keras loss; takes `sample_weight` maps (N, H, W) as pixel weights."""
 
     def __init__(
         self,
         *,
         gamma: float = 2.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights | None = None,
         ignore_index: int = 255,
         normalize: str = "valid",
         name: str = "focal",
     ) -> None:
-        super().__init__(name)
         check_gamma(gamma)
         check_choice("normalize", normalize, NORMALIZE)
-        self.gamma = gamma
-        self.class_weights = plain_weights(class_weights)
-        self.ignore_index = ignore_index
-        self.normalize = normalize
-
-    def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
-        """See `focal_loss`."""
-        return focal_loss(
-            y_true,
-            y_pred,
-            gamma=self.gamma,
-            class_weights=self.class_weights,
-            pixel_weights=pixel_weights,
-            ignore_index=self.ignore_index,
-            normalize=self.normalize,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain values."""
-        return {
-            "gamma": self.gamma,
-            "class_weights": self.class_weights,
-            "ignore_index": self.ignore_index,
-            "normalize": self.normalize,
-            "name": self.name,
+        options = {
+            "gamma": gamma,
+            "class_weights": class_weights,
+            "ignore_index": ignore_index,
+            "normalize": normalize,
         }
+        super().__init__(name, focal_loss, options)

@@ -1,0 +1,98 @@
+"""What the overlap losses share: the sums over the pixels of each class, and the mean over the classes that count."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keras import ops
+
+from seg.losses.pixels import Tensor, check_choice, count, one_hot, sum_rows
+
+REDUCTIONS = ("batch", "image")
+ABSENT = ("skip", "count")
+
+
+class ClassSums(NamedTuple):
+    """Sums over the valid pixels of a batch, (C,), or of each image, (N, C); float32."""
+
+    overlap: Tensor  # sum p t: the soft true positives
+    predicted: Tensor  # sum p: true and false positives
+    labelled: Tensor  # sum t: true positives and false negatives
+    num_valid: Tensor  # (1,) or (N, 1)
+
+
+def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: str) -> ClassSums:
+    """The sums of `softmax(logits)` and the one-hot labels, from checked labels and logits.
+
+    Raises:
+        ValueError: `reduction` is neither `batch` nor `image`.
+    """
+    labelled, num_valid = label_counts(labels, logits.shape[-1], ignore_index=ignore_index, reduction=reduction)
+    axes = pixel_axes(reduction)
+    valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)  # (N, H, W, 1)
+    targets = ops.logical_and(one_hot(labels, logits.shape[-1]), valid)  # (N, H, W, C)
+    probabilities = ops.softmax(logits, axis=-1)
+    overlap = sum_rows(ops.where(targets, probabilities, 0.0), axes)
+    predicted = sum_rows(ops.where(valid, probabilities, 0.0), axes)
+    return ClassSums(overlap, predicted, labelled, num_valid)
+
+
+def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reduction: str) -> tuple[Tensor, Tensor]:
+    """The numbers of labelled pixels of each class, (C,) or (N, C), and of valid pixels, (1,) or (N, 1).
+
+    Raises:
+        ValueError: `reduction` is neither `batch` nor `image`.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    axes = (*pixel_axes(reduction), 2)
+    valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)
+    return count(ops.logical_and(one_hot(labels, num_classes), valid), axes), count(valid, axes)
+
+
+def pixel_axes(reduction: str) -> tuple[int, ...]:
+    """The axes that, with W, hold the pixels of one sum."""
+    return (0, 1) if reduction == "batch" else (1,)
+
+
+def mean_over_classes(
+    losses: Tensor, labelled: Tensor, num_valid: Tensor, *, class_weights: Tensor | None, absent: str
+) -> Tensor:
+    """sum_c w_c m_c L_c / sum_c w_c m_c, then the mean over the images in which any class counts.
+
+    Args:
+        losses: L_c, (C,) or (N, C).
+        labelled: Labelled pixels of each class, of the same shape.
+        num_valid: Valid pixels, (1,) or (N, 1).
+        class_weights: w_c, (C,); None: all 1.
+        absent: m_c of a class without a labelled pixel: 0 with `skip`, 1 with `count`. Without any valid pixel, m_c
+            is 0 with both.
+
+    Returns:
+        Scalar float32; 0 where no class counts.
+
+    Raises:
+        ValueError: `absent` is neither `skip` nor `count`.
+    """
+    shares = counted_classes(labelled, num_valid, absent)
+    shares = ops.broadcast_to(shares if class_weights is None else shares * class_weights, ops.shape(losses))
+    total = ops.sum(shares, axis=-1)  # () or (N,)
+    means = ops.divide_no_nan(ops.sum(shares * losses, axis=-1), total)
+    return ops.divide_no_nan(ops.sum(means), count(total > 0))
+
+
+def counted_classes(labelled: Tensor, num_valid: Tensor, absent: str) -> Tensor:
+    """m_c of `mean_over_classes`, float32 0 or 1; (C,) or (N, C), or (1,) or (N, 1) where it is the same for all."""
+    check_choice("absent", absent, ABSENT)
+    return ops.cast(labelled > 0 if absent == "skip" else num_valid > 0, "float32")
+
+
+def check_overlap_options(reduction: str, absent: str) -> None:
+    """Raises ValueError for an unknown choice."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("absent", absent, ABSENT)
+
+
+def check_smooth(smooth: float) -> None:
+    """Raises ValueError for a smoothing that is negative, infinite or NaN."""
+    if not 0 <= smooth < float("inf"):
+        raise ValueError(f"smooth: got {smooth}, allowed: 0 or more, finite")
