@@ -65,6 +65,8 @@ class FunctionLoss(SegmentationLoss):
 class OverlapLoss(FunctionLoss):
     """The same for losses of whole classes, in which a single pixel has no loss that could be weighed."""
 
+    takes_pixel_weights = False
+
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The function of the same name.
 

@@ -60,8 +60,6 @@ def dice_loss(
 class Dice(OverlapLoss):
     """`dice_loss` as a Keras loss. It has no per-pixel losses, so pixel weights (`sample_weight`) are refused."""
 
-    takes_pixel_weights = False
-
     def __init__(
         self,
         *,

@@ -44,10 +44,8 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from seg.losses.base import SegmentationLoss, num_replicas, plain_weights
+from seg.losses.base import ClassWeights, SegmentationLoss, num_replicas, plain_weights, weights_by_name
 from seg.losses.pixels import Tensor, check_class_weights, check_pixel_weights, label_weights
-
-ClassWeights = Sequence[float] | Mapping[int | str, float]  # (C,), or a weight by class index or name
 
 
 def training_step(
@@ -55,7 +53,7 @@ def training_step(
     optimizer: keras.optimizers.Optimizer,
     loss: SegmentationLoss,
     *,
-    class_weights: ClassWeights | None = None,
+    class_weights: ClassWeights | Mapping[str, float] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Callable[..., Tensor]:
     """A function that trains on one batch and returns its loss.
@@ -73,8 +71,8 @@ def training_step(
         model: Built, from images (N, H, W, bands) to logits (N, H, W, C).
         optimizer: Any Keras optimizer; its state belongs to this model from here on.
         loss: A loss of `seg.losses`. The model's regularisation losses are added.
-        class_weights: (C,), or a dict with a weight for each class by index or name; None: all 1.
-        class_names: The C names, where the dict's keys are names.
+        class_weights: (C,), or a dict with a weight for each class, by index or by name; None: all 1.
+        class_names: The C names, if the dict's keys are names.
 
     Returns:
         step(images (N, H, W, bands), labels (N, H, W) integers, pixel_weights (N, H, W) or None) -> scalar float32.
@@ -111,7 +109,7 @@ def training_step(
 def pixel_weight_map(
     labels: Tensor,
     num_classes: int,
-    class_weights: ClassWeights | None,
+    class_weights: ClassWeights | Mapping[str, float] | None,
     class_names: Sequence[str] | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor | None:
@@ -132,32 +130,8 @@ def pixel_weight_map(
     own = check_pixel_weights(pixel_weights, keras.ops.convert_to_tensor(labels))
     if class_weights is None:
         return own
-    if isinstance(class_weights, Mapping):
-        class_weights = weights_by_class(class_weights, num_classes, class_names)
+    if isinstance(class_weights, Mapping) and class_names is not None:
+        class_weights = weights_by_name(class_weights, class_names)
     vector = check_class_weights(plain_weights(class_weights), num_classes)
     by_label = label_weights(keras.ops.cast(labels, "int32"), vector)
     return by_label if own is None else by_label * own
-
-
-def weights_by_class(
-    weights: Mapping[int | str, float], num_classes: int, class_names: Sequence[str] | None
-) -> list[float]:
-    """The (C,) weights in class order, of a dict by index or name.
-
-    Raises:
-        ValueError: A key is no class, or a class has no weight or two.
-    """
-    names = list(class_names) if class_names is not None else []
-    if class_names is not None and len(names) != num_classes:
-        raise ValueError(f"class_names: got {len(names)} names, allowed: {num_classes}, one a class")
-    indices = [names.index(key) if isinstance(key, str) and key in names else key for key in weights]
-    for key in indices:
-        if isinstance(key, str) or not 0 <= key < num_classes:
-            allowed = f"indices 0 to {num_classes - 1}" + (f" and the names {', '.join(names)}" if names else "")
-            raise ValueError(f"class_weights: got the key {key!r}, allowed: {allowed}")
-    if sorted(indices) != list(range(num_classes)):
-        raise ValueError(
-            f"class_weights: got the classes {sorted(indices)}, allowed: each of 0 to {num_classes - 1} once"
-        )
-    by_index = dict(zip(indices, weights.values(), strict=True))
-    return [by_index[index] for index in range(num_classes)]
