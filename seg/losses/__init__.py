@@ -9,5 +9,16 @@ from seg.losses.combined import Combined
 from seg.losses.cross_entropy import CrossEntropy, cross_entropy
 from seg.losses.dice import Dice, dice_loss
 from seg.losses.focal import Focal, focal_loss
+from seg.losses.online_weights import OnlineClassWeights
 
-__all__ = ["Combined", "CrossEntropy", "Dice", "Focal", "SegmentationLoss", "cross_entropy", "dice_loss", "focal_loss"]
+__all__ = [
+    "Combined",
+    "CrossEntropy",
+    "Dice",
+    "Focal",
+    "OnlineClassWeights",
+    "SegmentationLoss",
+    "cross_entropy",
+    "dice_loss",
+    "focal_loss",
+]

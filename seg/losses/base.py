@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -41,6 +42,15 @@ class SegmentationLoss(keras.losses.Loss):
         """The scalar float32 loss of this replica's pixels."""
         raise NotImplementedError
 
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether `reweighted` changes anything."""
+        return False
+
+    def reweighted(self, class_weights: Tensor) -> SegmentationLoss:
+        """A copy with these class weights (C,), a tensor of one step say, for its own; itself where it has none."""
+        return self
+
 
 class FunctionLoss(SegmentationLoss):
     """A pure loss function and its options as a Keras loss: what the classes of all pixel losses are.
@@ -56,6 +66,19 @@ class FunctionLoss(SegmentationLoss):
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The function of the same name; `pixel_weights` (N, H, W) are fit's `sample_weight`."""
         return self.function(y_true, y_pred, pixel_weights=pixel_weights, **self.options)
+
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether it was made with class weights."""
+        return self.options["class_weights"] is not None
+
+    def reweighted(self, class_weights: Tensor) -> SegmentationLoss:
+        """See `SegmentationLoss.reweighted`."""
+        if not self.has_class_weights:
+            return self
+        copied = copy.copy(self)
+        copied.options = {**self.options, "class_weights": class_weights}
+        return copied
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""

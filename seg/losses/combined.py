@@ -42,19 +42,31 @@ class Combined(SegmentationLoss):
             raise ValueError(f"loss '{name}': two terms are named '{repeated}', allowed: each name once (pass name=)")
 
     @property
-    def takes_pixel_weights(self) -> bool:  # type: ignore[override]
+    def takes_pixel_weights(self) -> bool:
         """Whether any term does."""
         return any(loss.takes_pixel_weights for _, loss in self.terms)
+
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether any term does."""
+        return any(loss.has_class_weights for _, loss in self.terms)
 
     @property
     def term_names(self) -> list[str]:
         """The terms' names, in order."""
         return [loss.name for _, loss in self.terms]
 
-    def term_values(self, labels: Tensor, logits: Tensor, pixel_weights: Tensor | None = None) -> dict[str, Tensor]:
+    def term_values(
+        self,
+        labels: Tensor,
+        logits: Tensor,
+        pixel_weights: Tensor | None = None,
+        class_weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Each term's name and scalar value, before its coefficient.
 
-        Pixel weights act in the terms that take them and leave the others (Dice) as they are.
+        Pixel weights act in the terms that take them and leave the others (Dice) as they are. Class weights (C,) stand
+        in for those of the terms that have any.
 
         Raises:
             ValueError: Pixel weights are given and no term takes them.
@@ -64,9 +76,11 @@ class Combined(SegmentationLoss):
                 f"loss '{self.name}': got pixel weights (sample_weight), which no term takes: "
                 f"{', '.join(self.term_names)}; allowed: none, or a pixel loss among the terms"
             )
+        losses = [loss for _, loss in self.terms]
+        if class_weights is not None:
+            losses = [loss.reweighted(class_weights) for loss in losses]
         return {
-            loss.name: loss.call(labels, logits, pixel_weights if loss.takes_pixel_weights else None)
-            for _, loss in self.terms
+            loss.name: loss.call(labels, logits, pixel_weights if loss.takes_pixel_weights else None) for loss in losses
         }
 
     def total(self, term_values: Mapping[str, Tensor]) -> Tensor:
