@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from seg.data.border_map import BorderWeights
     from seg.data.dataset import Preprocessing
     from seg.data.transforms import Augmentation
     from seg.losses.base import SegmentationLoss
     from seg.losses.combined import Combined
+    from seg.losses.online_weights import OnlineClassWeights
 
 
 def label_set(config: Config) -> LabelSet:
@@ -131,6 +133,36 @@ def weights(config: Config, counts: ClassCounts) -> np.ndarray:
     return class_weights(counts, section.scheme, normalize=section.normalize, cap=section.cap, **given)
 
 
+def online_weights(config: Config) -> OnlineClassWeights | None:
+    """The class weights that follow the batches, or None where those of all masks hold."""
+    from seg.losses.online_weights import OnlineClassWeights
+
+    section = config.class_weights
+    if section.online is None:
+        return None
+    effective = {"beta": section.beta, "unit": section.unit} if section.scheme == "effective_number" else {}
+    return OnlineClassWeights(
+        len(config.labels.names),
+        section.scheme,
+        momentum=section.online,
+        ignore_index=config.labels.ignore_index,
+        normalize=section.normalize,
+        cap=section.cap,
+        **effective,
+    )
+
+
+def pixel_weights(config: Config) -> BorderWeights | None:
+    """What weighs the pixels of a training mask."""
+    from seg.data.border_map import BorderWeights
+
+    section = config.pixel_weights
+    if section is None:
+        return None
+    classes = [config.labels.names.index(name) for name in section.classes]
+    return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
+
+
 def preprocessing(config: Config) -> Preprocessing:
     """From image file to model input."""
     from seg.data.dataset import Preprocessing
@@ -168,6 +200,7 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
         mask_encoding(config),
         preprocessing(config),
         augmentation(config),
+        pixel_weights=pixel_weights(config),
         batch_size=config.training.batch_size,
         seed=config.seed,
         epochs=config.training.epochs,

@@ -221,6 +221,12 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             yield f"class_weights.manual.{name}", unknown_key(name, list(labels.names), kind="class")
         for name in [name for name in labels.names if name not in weights.manual]:
             yield f"class_weights.manual.{name}", "missing; every class needs its weight"
+    borders = sections.get("pixel_weights")
+    if labels and borders:
+        for name in [name for name in borders.classes if name not in labels.names]:
+            yield "pixel_weights.classes", unknown_key(name, list(labels.names), kind="class")
+    if loss and borders and all(isinstance(term, DiceTerm) for term in loss):
+        yield "pixel_weights", "has no effect: no loss term weighs pixels, allowed: with cross_entropy or focal"
     if loss:
         names = [term.name for term in loss]
         for name in sorted({name for name in names if names.count(name) > 1}):

@@ -206,6 +206,9 @@ class ClassWeights(Section):
         None, description="effective_number only; auto: (M - 1) / M for M units"
     )
     unit: Literal["images", "pixels"] | None = Field(None, description="effective_number only: what is counted")
+    online: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="momentum of a moving average over batches whose counts replace those of all masks"
+    )
     counts: str | None = Field(None, description="a counts.json of these training masks; left out: they are counted")
 
     def problems(self) -> Iterator[Problem]:
@@ -215,10 +218,27 @@ class ClassWeights(Section):
                 yield key, f"has no effect with scheme '{self.scheme}', allowed only with '{scheme}'"
             if not given and self.scheme == scheme:
                 yield key, f"missing; scheme '{scheme}' needs it"
+        if self.scheme in ("uniform", "manual") and self.online is not None:
+            yield "online", f"has no effect with scheme '{self.scheme}', whose weights do not come from counts"
         if self.scheme == "uniform" and self.cap is not None:
             yield "cap", "has no effect with scheme 'uniform', whose weights are equal"
         if self.manual is not None and not any(self.manual.values()):
             yield "manual", "every weight is 0, allowed: at least one above 0"
+
+
+class BorderWeights(Section):
+    """The U-Net paper's border map: pixels in narrow gaps between objects weigh up to 1 + strength."""
+
+    name: Literal["border"]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="their connected pixels are the objects"
+    )
+    strength: Positive = Field(10.0, description="w0: what the narrowest gap weighs beside the 1 of other pixels")
+    sigma: Positive = Field(5.0, description="width of the gaps that weigh more, in pixels of the mask file")
+
+    def problems(self) -> Iterator[Problem]:
+        for name in sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            yield "classes", f"'{name}' stands twice, allowed: each class once"
 
 
 class UNet(Section):
@@ -332,6 +352,7 @@ class Config(Section):
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     class_weights: ClassWeights = ClassWeights()
+    pixel_weights: BorderWeights | None = Field(None, description="weights of single training pixels; left out: none")
     model: UNet = UNet(name="unet")
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (CrossEntropyTerm(name="cross_entropy"),)
     optimizer: Annotated[Adam | AdamW, Field(discriminator="name")] = AdamW(name="adamw")
