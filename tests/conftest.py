@@ -19,6 +19,15 @@ hypothesis.settings.register_profile("seg", deadline=None, derandomize="CI" in o
 hypothesis.settings.load_profile("seg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        skip = pytest.mark.skip(reason=f"is about TensorFlow, and KERAS_BACKEND is {backend}")
+        for item in items:
+            if item.get_closest_marker("tensorflow"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Seeds Python, NumPy and, only where a test module has imported it, Keras with TensorFlow."""

@@ -31,6 +31,7 @@ def test_terms_are_logged_before_their_coefficients(batch):
     assert float(loss.total(values)) == float(loss(*batch))
 
 
+@pytest.mark.tensorflow
 def test_term_values_keep_their_names_through_xla(batch):
     loss = Combined([(1.0, Focal()), (1.0, CrossEntropy())])
     values = tf.function(loss.term_values, jit_compile=True, autograph=False)(*batch)
@@ -38,6 +39,7 @@ def test_term_values_keep_their_names_through_xla(batch):
         assert float(values[name]) == pytest.approx(float(value), rel=1e-5)  # XLA's exp and log differ in the last bits
 
 
+@pytest.mark.tensorflow
 def test_xla_shares_the_exponentials_of_the_terms(batch):
     def exponentials(loss):
         @tf.function(jit_compile=True, autograph=False)

@@ -143,6 +143,7 @@ print("equal")
 
 
 @pytest.mark.slow
+@pytest.mark.tensorflow
 def test_replicas_sum_their_counts():
     # In a process of its own: TensorFlow fixes its devices when it starts.
     done = subprocess.run([sys.executable, "-c", REPLICAS], cwd=ROOT, capture_output=True, text=True)
