@@ -140,7 +140,9 @@ def online_weights(config: Config) -> OnlineClassWeights | None:
     section = config.class_weights
     if section.online is None:
         return None
-    effective = {"beta": section.beta, "unit": section.unit} if section.scheme == "effective_number" else {}
+    effective: dict[str, Any] = {}
+    if section.scheme == "effective_number":
+        effective = {"beta": section.beta, "unit": section.unit}
     return OnlineClassWeights(
         len(config.labels.names),
         section.scheme,

@@ -40,11 +40,7 @@ class Combined(SegmentationLoss):
                 raise ValueError(f"loss '{name}': got coefficient {coefficient} for '{loss.name}', allowed: above 0")
         for repeated in sorted({term for term in self.term_names if self.term_names.count(term) > 1}):
             raise ValueError(f"loss '{name}': two terms are named '{repeated}', allowed: each name once (pass name=)")
-
-    @property
-    def takes_pixel_weights(self) -> bool:
-        """Whether any term does."""
-        return any(loss.takes_pixel_weights for _, loss in self.terms)
+        self.takes_pixel_weights = any(loss.takes_pixel_weights for _, loss in self.terms)
 
     @property
     def has_class_weights(self) -> bool:

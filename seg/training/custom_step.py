@@ -40,6 +40,7 @@ A complete script, class weights by name:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import keras
 import tensorflow as tf
@@ -131,7 +132,7 @@ def pixel_weight_map(
     if class_weights is None:
         return own
     if isinstance(class_weights, Mapping) and class_names is not None:
-        class_weights = weights_by_name(class_weights, class_names)
-    vector = check_class_weights(plain_weights(class_weights), num_classes)
+        class_weights = weights_by_name(cast(Mapping[str, float], class_weights), class_names)
+    vector = check_class_weights(plain_weights(cast(ClassWeights, class_weights)), num_classes)
     by_label = label_weights(keras.ops.cast(labels, "int32"), vector)
     return by_label if own is None else by_label * own
