@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 CODE := seg data_tools experiments tests
 
-.PHONY: help setup format lint types test test-all quickstart schema schema-check check bench lock clean
+.PHONY: help setup format lint types test test-all test-oracles test-jax quickstart schema schema-check check bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,18 @@ test: setup ## Run the fast tests (under 8 minutes on 2 cores); JOBS=0: in one p
 
 test-all: setup ## Run every test, the slow ones too
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# Neither is in requirements.lock. segmentation-models-pytorch without what it requires: its losses need torch alone.
+test-oracles: setup ## Install torch and MONAI into .venv, then compare losses and scores with theirs
+	@echo "test-oracles: installing torch, MONAI and segmentation-models-pytorch into $(VENV), beside requirements.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch monai
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps segmentation-models-pytorch
+	$(BIN)/python -m pytest -n $(JOBS) tests/oracles
+
+test-jax: setup ## Install JAX into .venv, then run the tests of losses and metrics on it
+	@echo "test-jax: installing JAX into $(VENV), beside requirements.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check jax
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(BIN)/python -m pytest -n $(JOBS) tests/losses tests/metrics
 
 quickstart: setup ## Train on generated scenes: about a minute on 2 CPU cores
 	$(BIN)/python -m seg.train --config configs/quickstart.yaml

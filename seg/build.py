@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Any, assert_never
 import numpy as np
 
 from seg.balance import ClassCounts, class_weights
+from seg.config_losses import (
+    CrossEntropyTerm,
+    DiceTerm,
+    FocalTerm,
+    GeneralisedDiceTerm,
+    JaccardTerm,
+    LossTerm,
+    LovaszTerm,
+    TopKCrossEntropyTerm,
+    TverskyTerm,
+)
 from seg.config_tree import (
     Adam,
     AdamW,
@@ -17,22 +28,13 @@ from seg.config_tree import (
     Config,
     ConstantSchedule,
     CosineSchedule,
-    CrossEntropyTerm,
-    DiceTerm,
-    FocalTerm,
     FolderData,
     FractionData,
-    GeneralisedDiceTerm,
     IndexMasks,
-    JaccardTerm,
     Labels,
-    LossTerm,
-    LovaszTerm,
     PaletteMasks,
     SceneData,
     TableData,
-    TopKCrossEntropyTerm,
-    TverskyTerm,
 )
 from seg.data.images import image_size
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
@@ -52,10 +54,12 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from seg.data.border_map import BorderWeights
     from seg.data.dataset import Preprocessing
     from seg.data.transforms import Augmentation
     from seg.losses.base import SegmentationLoss
     from seg.losses.combined import Combined
+    from seg.losses.online_weights import OnlineClassWeights
 
 
 def label_set(config: Config) -> LabelSet:
@@ -136,6 +140,38 @@ def weights(config: Config, counts: ClassCounts) -> np.ndarray:
     return class_weights(counts, section.scheme, normalize=section.normalize, cap=section.cap, **given)
 
 
+def online_weights(config: Config) -> OnlineClassWeights | None:
+    """The class weights that follow the batches, or None where those of all masks hold."""
+    from seg.losses.online_weights import OnlineClassWeights
+
+    section = config.class_weights
+    if section.online is None:
+        return None
+    effective: dict[str, Any] = {}
+    if section.scheme == "effective_number":
+        effective = {"beta": section.beta, "unit": section.unit}
+    return OnlineClassWeights(
+        len(config.labels.names),
+        section.scheme,
+        momentum=section.online,
+        ignore_index=config.labels.ignore_index,
+        normalize=section.normalize,
+        cap=section.cap,
+        **effective,
+    )
+
+
+def pixel_weights(config: Config) -> BorderWeights | None:
+    """What weighs the pixels of a training mask."""
+    from seg.data.border_map import BorderWeights
+
+    section = config.pixel_weights
+    if section is None:
+        return None
+    classes = [config.labels.names.index(name) for name in section.classes]
+    return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
+
+
 def preprocessing(config: Config) -> Preprocessing:
     """From image file to model input."""
     from seg.data.dataset import Preprocessing
@@ -173,6 +209,7 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
         mask_encoding(config),
         preprocessing(config),
         augmentation(config),
+        pixel_weights=pixel_weights(config),
         batch_size=config.training.batch_size,
         seed=config.seed,
         epochs=config.training.epochs,

@@ -19,8 +19,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from seg.config_losses import OverlapTerm
 from seg.config_messages import shown, unknown_key, validation_problems
-from seg.config_tree import ClassWeights, Config, CosineSchedule, Problem, Section
+from seg.config_section import Problem, Section
+from seg.config_tree import ClassWeights, Config, CosineSchedule
 from seg.errors import ConfigError, run_command
 
 __all__ = ["Config", "dump_config", "load_config", "main", "validate"]
@@ -224,6 +226,15 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             yield f"class_weights.manual.{name}", unknown_key(name, list(labels.names), kind="class")
         for name in [name for name in labels.names if name not in weights.manual]:
             yield f"class_weights.manual.{name}", "missing; every class needs its weight"
+    borders = sections.get("pixel_weights")
+    if labels and borders:
+        for name in [name for name in borders.classes if name not in labels.names]:
+            yield "pixel_weights.classes", unknown_key(name, list(labels.names), kind="class")
+    if loss and borders and all(isinstance(term, OverlapTerm) for term in loss):
+        yield (
+            "pixel_weights",
+            "has no effect: no loss term weighs pixels, allowed: with cross_entropy, focal or top_k_cross_entropy",
+        )
     if loss:
         names = [term.name for term in loss]
         for name in sorted({name for name in names if names.count(name) > 1}):

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from seg.config_tree import Config, Problem
+from seg.config_section import Problem
+from seg.config_tree import Config
 
 
 def validation_problems(error: ValidationError, key: str, section: Any) -> list[Problem]:

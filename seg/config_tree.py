@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from seg.config_losses import CrossEntropyTerm, LossTerm
+from seg.config_section import Channel, Positive, Probability, Problem, Section, Size
 from seg.labels import Colour, LabelSet, distinct_colours, label_problems
-
-Problem = tuple[str, str]  # (dotted key, what is wrong with it and what is allowed)
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]  # (height, width)
-Channel = Annotated[int, Field(ge=0, le=255)]
-
-
-class Section(BaseModel):
-    """A part of the tree: unknown keys are errors, values are not converted, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def problems(self) -> Iterator[Problem]:
-        """What is wrong between the section's own keys, each of which is valid by itself."""
-        yield from ()
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -183,7 +168,7 @@ class Augmentation(Section):
             yield "scale", f"got {list(self.scale)}, allowed: [smallest, largest]"
 
 
-# --- balance, model, loss ---------------------------------------------------------------------------------------------
+# --- balance, model ---------------------------------------------------------------------------------------------------
 class ClassWeights(Section):
     """One weight a class from the pixel counts of the training masks (formulas: seg/balance/weights.py)."""
 
@@ -206,6 +191,9 @@ class ClassWeights(Section):
         None, description="effective_number only; auto: (M - 1) / M for M units"
     )
     unit: Literal["images", "pixels"] | None = Field(None, description="effective_number only: what is counted")
+    online: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="momentum of a moving average over batches whose counts replace those of all masks"
+    )
     counts: str | None = Field(None, description="a counts.json of these training masks; left out: they are counted")
 
     def problems(self) -> Iterator[Problem]:
@@ -215,10 +203,27 @@ class ClassWeights(Section):
                 yield key, f"has no effect with scheme '{self.scheme}', allowed only with '{scheme}'"
             if not given and self.scheme == scheme:
                 yield key, f"missing; scheme '{scheme}' needs it"
+        if self.scheme in ("uniform", "manual") and self.online is not None:
+            yield "online", f"has no effect with scheme '{self.scheme}', whose weights do not come from counts"
         if self.scheme == "uniform" and self.cap is not None:
             yield "cap", "has no effect with scheme 'uniform', whose weights are equal"
         if self.manual is not None and not any(self.manual.values()):
             yield "manual", "every weight is 0, allowed: at least one above 0"
+
+
+class BorderWeights(Section):
+    """The U-Net paper's border map: pixels in narrow gaps between objects weigh up to 1 + strength."""
+
+    name: Literal["border"]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="their connected pixels are the objects"
+    )
+    strength: Positive = Field(10.0, description="w0: what the narrowest gap weighs beside the 1 of other pixels")
+    sigma: Positive = Field(5.0, description="width of the gaps that weigh more, in pixels of the mask file")
+
+    def problems(self) -> Iterator[Problem]:
+        for name in sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            yield "classes", f"'{name}' stands twice, allowed: each class once"
 
 
 class UNet(Section):
@@ -231,96 +236,6 @@ class UNet(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of feature maps at the two deepest levels")
     upsampling: Literal["transpose", "bilinear"] = "transpose"
     one_logit: bool = Field(False, description="one output with a sigmoid; two classes only")
-
-
-class Term(Section):
-    """What all loss terms have."""
-
-    coefficient: Positive = 1.0
-    weighted: bool = Field(True, description="whether the class weights act in this term")
-
-
-class CrossEntropyTerm(Term):
-    """Weighted categorical cross-entropy."""
-
-    name: Literal["cross_entropy"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    normalize: Literal["valid", "weights", "all"] = "valid"
-
-
-class FocalTerm(Term):
-    """Focal loss, softmax form."""
-
-    name: Literal["focal"]
-    gamma: Annotated[float, Field(ge=0)] = 2.0
-    normalize: Literal["valid", "weights", "all"] = "valid"
-
-
-class TopKCrossEntropyTerm(Term):
-    """Weighted cross-entropy of the hardest pixels of a batch alone."""
-
-    name: Literal["top_k_cross_entropy"]
-    fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="of the valid pixels")
-
-
-class OverlapTerm(Term):
-    """What the terms have that compare whole classes."""
-
-    reduction: Literal["batch", "image"] = Field("batch", description="the pixels of one comparison")
-    absent: Literal["skip", "count"] = Field("skip", description="classes without a labelled pixel there")
-
-
-class DiceTerm(OverlapTerm):
-    """Weighted Dice loss."""
-
-    name: Literal["dice"]
-    smooth: Annotated[float, Field(ge=0)] = 1.0
-
-
-class JaccardTerm(OverlapTerm):
-    """Weighted soft Jaccard (IoU) loss."""
-
-    name: Literal["jaccard"]
-    smooth: Annotated[float, Field(ge=0)] = 1.0
-
-
-class TverskyTerm(OverlapTerm):
-    """Weighted Tversky loss; with gamma above 1 the focal Tversky loss."""
-
-    name: Literal["tversky"]
-    alpha: Annotated[float, Field(ge=0)] = Field(0.3, description="weight of false positives")
-    beta: Annotated[float, Field(ge=0)] = Field(0.7, description="weight of false negatives")
-    gamma: Positive = Field(1.0, description="the loss of a class is taken to the power 1 / gamma")
-    smooth: Annotated[float, Field(ge=0)] = 1.0
-
-    def problems(self) -> Iterator[Problem]:
-        if self.alpha == self.beta == 0:
-            yield "alpha", "got 0, allowed with beta 0: above 0"
-
-
-class GeneralisedDiceTerm(OverlapTerm):
-    """Dice loss of all classes at once, each by how few pixels of the batch it has."""
-
-    name: Literal["generalised_dice"]
-
-
-class LovaszTerm(OverlapTerm):
-    """Weighted Lovasz-softmax loss."""
-
-    name: Literal["lovasz"]
-
-
-LossTerm = Annotated[
-    CrossEntropyTerm
-    | FocalTerm
-    | TopKCrossEntropyTerm
-    | DiceTerm
-    | JaccardTerm
-    | TverskyTerm
-    | GeneralisedDiceTerm
-    | LovaszTerm,
-    Field(discriminator="name"),
-]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -388,6 +303,7 @@ class Config(Section):
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     class_weights: ClassWeights = ClassWeights()
+    pixel_weights: BorderWeights | None = Field(None, description="weights of single training pixels; left out: none")
     model: UNet = UNet(name="unet")
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (CrossEntropyTerm(name="cross_entropy"),)
     optimizer: Annotated[Adam | AdamW, Field(discriminator="name")] = AdamW(name="adamw")

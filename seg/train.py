@@ -140,6 +140,8 @@ def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, 
     for row in class_rows(counts, weights):
         table.add_row(*row)
     console.print(table)
+    if config.class_weights.online is not None:
+        console.print("the loss's class weights follow the batches; the table's are those of all masks")
     for warning in weight_warnings(counts, weights, config.class_weights.scheme):
         console.print(f"warning: {warning}")
 
@@ -175,6 +177,7 @@ def build_model(
         optimizer=build.optimizer(config, steps),
         loss=build.loss(config, weights),
         metrics=[confusion],
+        online_weights=build.online_weights(config),
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go

@@ -19,6 +19,15 @@ hypothesis.settings.register_profile("seg", deadline=None, derandomize="CI" in o
 hypothesis.settings.load_profile("seg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        skip = pytest.mark.skip(reason=f"is about TensorFlow, and KERAS_BACKEND is {backend}")
+        for item in items:
+            if item.get_closest_marker("tensorflow"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Seeds Python, NumPy and, only where a test module has imported it, Keras with TensorFlow."""
@@ -35,7 +44,8 @@ labels: {{names: [field, forest, water, road, building, boat, solar_panel]}}
 data: {{name: scenes, root: {root}/scenes, size: 64, train: 4, val: 2, test: 2}}
 input: {{crop: [32, 32]}}
 augmentation: {{horizontal_flip: 0.5, brightness: 0.1}}
-class_weights: {{scheme: inverse_sqrt}}
+class_weights: {{scheme: inverse_sqrt, online: 0.9}}
+pixel_weights: {{name: border, classes: [building, boat]}}
 model: {{name: unet, depth: 1, base_filters: 2, dropout: 0.3}}
 loss: [{{name: cross_entropy}}, {{name: dice, weighted: false}}]
 schedule: {{name: cosine, warmup_epochs: 1}}
@@ -46,7 +56,8 @@ output: {{root: {root}/runs, overlays: 1}}
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration that trains in seconds, with dropout, augmentation and a schedule for resuming to reproduce."""
+    """A configuration that trains in seconds, with dropout, augmentation, online class weights, pixel weights and a
+    schedule for resuming to reproduce."""
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(TINY_CONFIG.format(root=folder), encoding="utf-8")
     return folder / "tiny.yaml"

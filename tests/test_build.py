@@ -15,6 +15,7 @@ from seg import build
 from seg.balance import ClassCounts, class_weights
 from seg.config import validate
 from seg.config_tree import Config
+from seg.data.border_map import BorderWeights
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
 from seg.data.scenes import SCENE_LABELS
 from seg.errors import ConfigError, DataError
@@ -214,6 +215,32 @@ def test_weights(section: dict, arguments: dict):
 def test_the_schemes_of_the_config_are_those_of_the_weights():
     for scheme in ("inverse_frequency", "inverse_square", "median_frequency", "log_frequency"):
         assert build.weights(config(class_weights={"scheme": scheme}), counts()).shape == (2,)
+
+
+def test_online_weights():
+    assert build.online_weights(config(class_weights={"scheme": "inverse_sqrt"})) is None
+    section = {
+        "scheme": "effective_number",
+        "beta": 0.9,
+        "unit": "pixels",
+        "normalize": "none",
+        "cap": 2,
+        "online": 0.5,
+    }
+    found = build.online_weights(config(class_weights=section, labels={"names": NAMES, "ignore_index": 9}))
+    expected = {"num_classes": 2, "ignore_index": 9, "momentum": 0.5, **section}
+    del expected["online"]
+    assert {key: value for key, value in found.get_config().items() if key != "name"} == expected
+    schemes = ("inverse_frequency", "inverse_square", "inverse_sqrt", "median_frequency", "log_frequency")
+    for scheme in schemes:
+        found = build.online_weights(config(class_weights={"scheme": scheme, "online": 0.9}))
+        assert (found.scheme, found.normalize, found.cap) == (scheme, "mean_one", None)
+
+
+def test_pixel_weights():
+    assert build.pixel_weights(config()) is None
+    section = {"name": "border", "classes": ["road"], "strength": 4, "sigma": 2}
+    assert build.pixel_weights(config(pixel_weights=section)) == BorderWeights((1,), strength=4.0, sigma=2.0)
 
 
 def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seg.config import dump_config, load_config, main, validate
-from seg.config_tree import AdamW, Config, CosineSchedule, CrossEntropyTerm, DiceTerm, FolderData
+from seg.config_losses import CrossEntropyTerm, DiceTerm
+from seg.config_tree import AdamW, Config, CosineSchedule, FolderData
 from seg.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,7 @@ data: {name: fractions, root: x, train: 0.5, val: 0.5, test: 0, block_size: 2}
 input: {bands: 1, resize: [64, 96], crop: [32, 32], crops_per_image: 2, max_value: 4095, mean: 0.5, std: 1}
 augmentation: {scale: [0.5, 2], rotate: 10}
 class_weights: {scheme: manual, cap: 9, manual: {sky: 1, 'no': 2.5}, normalize: none, counts: c.json}
+pixel_weights: {name: border, classes: ['no'], strength: 5, sigma: 2.5}
 model: {name: unet, depth: 2, norm: group, upsampling: bilinear, dropout: 0.5}
 loss: [{name: focal, gamma: 0.5, coefficient: 2}, {name: dice, weighted: false, reduction: image}]
 optimizer: {name: adam, learning_rate: 1e-5}
@@ -178,7 +180,8 @@ def test_overrides_reach_keys_lists_and_left_out_sections(tmp_path: Path):
 
 
 def test_an_override_replaces_a_whole_section(tmp_path: Path):
-    config = load(tmp_path, EVERYTHING, "loss=[{name: dice}]", "class_weights={}", "optimizer.name=adamw")
+    without = ("class_weights={}", "pixel_weights=null")
+    config = load(tmp_path, EVERYTHING, "loss=[{name: dice}]", *without, "optimizer.name=adamw")
     assert config.loss == (DiceTerm(name="dice"),)
     assert config.class_weights.manual is None
     assert config.optimizer == AdamW(name="adamw", learning_rate=1e-5)

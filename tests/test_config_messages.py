@@ -16,7 +16,8 @@ data: {name: folders, root: somewhere}
 training: {epochs: 3, batch_size: 2}
 """
 SECTIONS = (
-    "name, seed, labels, data, input, augmentation, class_weights, model, loss, optimizer, schedule, training, output"
+    "name, seed, labels, data, input, augmentation, class_weights, pixel_weights, model, loss, optimizer, schedule, "
+    "training, output"
 )
 SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
@@ -238,6 +239,14 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
             "schedule.warmup_epochs: got 3, allowed: less than training.epochs (3)",
         ),  # fmt: skip
         ("loss=[{name: tversky, alpha: 0, beta: 0}]", "loss.0.alpha: got 0, allowed with beta 0: above 0"),
+        (
+            "pixel_weights={name: border, classes: [raod]}",
+            "pixel_weights.classes: unknown class (did you mean 'road'?); allowed: sky, road",
+        ),  # fmt: skip
+        (
+            "pixel_weights={name: border, classes: [sky, sky]}",
+            "pixel_weights.classes: 'sky' stands twice, allowed: each class once",
+        ),  # fmt: skip
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],
 )
@@ -300,6 +309,19 @@ def test_one_logit_is_for_two_classes(tmp_path: Path):
                 "loss=[{name: dice}, {name: cross_entropy, normalize: weights, weighted: false}]",
             ],
             "loss.1.normalize: 'weights' has no effect without class weights, allowed: valid",
+        ),
+        (
+            ["class_weights.online=0.9"],
+            "class_weights.online: has no effect with scheme 'uniform', whose weights do not come from counts",
+        ),
+        (
+            ["class_weights={scheme: manual, manual: {sky: 1, road: 2}, online: 0.9}"],
+            "class_weights.online: has no effect with scheme 'manual', whose weights do not come from counts",
+        ),
+        (
+            ["pixel_weights={name: border, classes: [sky]}", "loss=[{name: dice}]"],
+            "pixel_weights: has no effect: no loss term weighs pixels, "
+            "allowed: with cross_entropy, focal or top_k_cross_entropy",
         ),
         (["training.early_stopping=3"], "training.early_stopping: got 3, which has no effect in 3 epochs"),
     ],

@@ -2,9 +2,9 @@
 
 python -m experiments.loss_curves.plot [OUT.png]
 
-The setting: an image of 100 x 100 pixels and two classes, one of which fills 1 % (rare) or 50 % (common) of it. Its pixels
-get the probability p, all others are predicted with certainty and right. So a curve shows what this class alone adds to
-the loss while it is being learnt. Class weights, where a loss takes them, are inverse frequencies with mean one.
+The setting: an image of 100 x 100 pixels and two classes, one of which fills 1 % (rare) or 50 % (common) of it. Its
+pixels get the probability p, all others are predicted with certainty and right. So a curve shows what this class alone
+adds to the loss while it is being learnt. Weighted losses have inverse frequencies with mean one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         axes = figure.add_subplot(1, 2, index + 1)
         for name, (loss, weighted) in LOSSES.items():
             axes.plot(PROBABILITIES, curve(loss, share, weighted), label=name, linewidth=1.6)
-        axes.set(title=title, xlabel="probability p of the class on its own pixels", ylabel="loss", ylim=(0, 2), xlim=(0, 1))
+        axes.set(
+            title=title, xlabel="probability p of the class on its own pixels", ylabel="loss", ylim=(0, 2), xlim=(0, 1)
+        )
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)

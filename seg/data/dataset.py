@@ -143,6 +143,7 @@ def training_batches(
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     *,
+    pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None = None,
     batch_size: int,
     seed: int,
     epochs: int,
@@ -161,6 +162,7 @@ def training_batches(
         encoding: How their masks store them.
         preprocessing: Resizing and normalisation.
         augmentation: Random changes and crops, or None.
+        pixel_weights: From a mask's path and the mask to its pixels' weights (H, W) float32, moved as it is; or None.
         batch_size: Samples in a batch; an epoch is cut to whole batches.
         seed: The run's seed.
         epochs: The epoch to stop before.
@@ -169,7 +171,7 @@ def training_batches(
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8).
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]).
 
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
@@ -188,7 +190,7 @@ def training_batches(
         order = epoch_order(len(samples) * crops_per_image, seed, int(epoch))[: steps * batch_size]
         return np.stack([np.full_like(order, epoch), order // crops_per_image, order % crops_per_image], axis=1)
 
-    def load(draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, index, crop_index = (int(value) for value in draw)
         image, mask = load_pair(samples[index], labels, encoding, source)
         if crop is None and preprocessing.resize is None and mask.shape != size:
@@ -196,10 +198,11 @@ def training_batches(
                 f"{samples[index].image} is {_size(mask)} (height x width) but {samples[0].image} is "
                 f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
             )
+        maps = [mask] if pixel_weights is None else [mask, pixel_weights(samples[index].mask, mask)]
         if augmentation is not None:
             image = preprocessing.augmentable(image)
-            image, mask = augmentation(image, mask, sample_seed(seed, epoch, index, crop_index))
-        return preprocessing.prepare(image), mask
+            image, *maps = augmentation(image, mask, sample_seed(seed, epoch, index, crop_index), *maps[1:])
+        return preprocessing.prepare(image), *maps
 
     def epoch_dataset(epoch: tf.Tensor) -> tf.data.Dataset:
         draws = tf.numpy_function(epoch_draws, [epoch], tf.int64)
@@ -207,7 +210,7 @@ def training_batches(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(load, (*size, preprocessing.bands)),
+        _tensor_loader(load, (*size, preprocessing.bands), weighted=pixel_weights is not None),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
@@ -272,11 +275,15 @@ _ERROR_MARK = "<loading error {}>"
 
 
 def _tensor_loader(
-    load: Callable[[Any], tuple[np.ndarray, np.ndarray]], shape: tuple[int | None, ...]
-) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """`load` as a function of tensors, its image of the static `shape` (H, W, bands), its errors kept."""
+    load: Callable[[Any], tuple[np.ndarray, ...]], shape: tuple[int | None, ...], *, weighted: bool = False
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """`load` as a function of tensors, its image of the static `shape` (H, W, bands), its errors kept.
 
-    def load_or_record(key: Any) -> tuple[np.ndarray, np.ndarray]:
+    `load` gives an image and its mask, and if `weighted` the mask's weights.
+    """
+    dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
+
+    def load_or_record(key: Any) -> tuple[np.ndarray, ...]:
         try:
             return load(key)
         except Exception as error:
@@ -284,9 +291,9 @@ def _tensor_loader(
             _loading_errors[number] = error
             raise RuntimeError(f"{error} {_ERROR_MARK.format(number)}") from error
 
-    def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, mask = tf.numpy_function(load_or_record, [key], (tf.float32, tf.uint8))
-        return tf.ensure_shape(image, shape), tf.ensure_shape(mask, shape[:2])
+    def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
+        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:2]) for each in maps)
 
     return load_tensors
 

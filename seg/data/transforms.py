@@ -83,31 +83,41 @@ class Augmentation:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: got {self.scale}, allowed: 0 < smallest <= largest")
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, seed: int, pixel_weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
         """One random version, fixed by (image, mask, seed): the same in every thread and after any earlier call.
 
         Args:
             image: (H, W, bands) uint8, or float32 in [0, 1].
             mask: (H, W) uint8 class indices or `ignore_index`.
             seed: Any integer >= 0.
+            pixel_weights: (H, W) float32 or None: moved as the mask is, pixel by pixel; meaningless where the mask
+                becomes void. They change no random draw.
 
         Returns:
-            Image and mask, contiguous, of the same dtypes, sized `crop`, else `resize`, else as they came.
+            Image and mask, and the weights where they are given, contiguous, of the same dtypes, sized `crop`, else
+            `resize`, else as they came.
         """
         if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
         compose = self._compose()
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        drawn = compose(image=image, mask=mask)
+        weights = {} if pixel_weights is None else {"pixel_weights": pixel_weights}
+        drawn = compose(image=image, mask=mask, **weights)
         new_image = drawn["image"].reshape(*drawn["mask"].shape, self.bands)  # OpenCV drops a single band's axis
         if new_image.dtype == np.float32 and (self.brightness or self.contrast or self.colour_jitter):
             new_image = np.clip(new_image, 0.0, 1.0)  # as uint8 images saturate
-        return np.ascontiguousarray(new_image), np.ascontiguousarray(drawn["mask"])
+        return tuple(
+            np.ascontiguousarray(array) for array in (new_image, drawn["mask"], *(drawn[key] for key in weights))
+        )
 
     def _compose(self) -> albumentations.Compose:
         """This thread's pipeline: its transforms hold the random state, so threads cannot share one."""
         if not hasattr(self._per_thread, "compose"):
-            self._per_thread.compose = albumentations.Compose(self._transforms())
+            self._per_thread.compose = albumentations.Compose(
+                self._transforms(), additional_targets={"pixel_weights": "mask"}
+            )
         return self._per_thread.compose
 
     def _transforms(self) -> list[albumentations.BasicTransform]:
@@ -183,7 +193,7 @@ class RandomWindow(albumentations.DualTransform):
         )
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
-        """Warps a mask (H, W), nearest pixel, void outside."""
+        """Warps a mask (H, W), or its pixels' weights, nearest pixel, void outside."""
         return warp(
             resize_mask(mask, params["shrunk"]),
             params["matrix"],

@@ -11,6 +11,7 @@ from seg.losses.dice import Dice, dice_loss
 from seg.losses.focal import Focal, focal_loss
 from seg.losses.generalised_dice import GeneralisedDice, generalised_dice_loss
 from seg.losses.lovasz import Lovasz, lovasz_loss
+from seg.losses.online_weights import OnlineClassWeights
 from seg.losses.top_k import TopKCrossEntropy, top_k_cross_entropy
 from seg.losses.tversky import Tversky, tversky_loss
 
@@ -21,6 +22,7 @@ __all__ = [
     "Focal",
     "GeneralisedDice",
     "Lovasz",
+    "OnlineClassWeights",
     "SegmentationLoss",
     "TopKCrossEntropy",
     "Tversky",

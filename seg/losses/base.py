@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -19,7 +20,12 @@ class SegmentationLoss(keras.losses.Loss):
     """A Keras loss over integer labels (N, H, W) and logits (N, H, W, C).
 
     Works in `model.compile(loss=...)`. `fit`'s `sample_weight` is passed on as pixel weights (N, H, W).
+
+    Attributes:
+        takes_pixel_weights: Whether the loss is a sum over pixels that weights (N, H, W) can scale, term by term.
     """
+
+    takes_pixel_weights = True
 
     def __init__(self, name: str) -> None:
         # Each loss reduces itself: Keras's reductions know neither void pixels nor the denominator rule.
@@ -37,6 +43,15 @@ class SegmentationLoss(keras.losses.Loss):
         """The scalar float32 loss of this replica's pixels."""
         raise NotImplementedError
 
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether `reweighted` changes anything."""
+        return False
+
+    def reweighted(self, class_weights: Tensor) -> SegmentationLoss:
+        """A copy with these class weights (C,), a tensor of one step say, for its own; itself where it has none."""
+        return self
+
 
 class FunctionLoss(SegmentationLoss):
     """A pure loss function and its options as a Keras loss: what the classes of all pixel losses are.
@@ -53,6 +68,19 @@ class FunctionLoss(SegmentationLoss):
         """The function of the same name; `pixel_weights` (N, H, W) are fit's `sample_weight`."""
         return self.function(y_true, y_pred, pixel_weights=pixel_weights, **self.options)
 
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether it was made with class weights."""
+        return self.options["class_weights"] is not None
+
+    def reweighted(self, class_weights: Tensor) -> SegmentationLoss:
+        """See `SegmentationLoss.reweighted`."""
+        if not self.has_class_weights:
+            return self
+        copied = copy.copy(self)
+        copied.options = {**self.options, "class_weights": class_weights}
+        return copied
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
         return {**self.options, "name": self.name}
@@ -60,6 +88,8 @@ class FunctionLoss(SegmentationLoss):
 
 class OverlapLoss(FunctionLoss):
     """The same for losses of whole classes, in which a single pixel has no loss that could be weighed."""
+
+    takes_pixel_weights = False
 
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The function of the same name.

@@ -40,15 +40,44 @@ class Combined(SegmentationLoss):
                 raise ValueError(f"loss '{name}': got coefficient {coefficient} for '{loss.name}', allowed: above 0")
         for repeated in sorted({term for term in self.term_names if self.term_names.count(term) > 1}):
             raise ValueError(f"loss '{name}': two terms are named '{repeated}', allowed: each name once (pass name=)")
+        self.takes_pixel_weights = any(loss.takes_pixel_weights for _, loss in self.terms)
+
+    @property
+    def has_class_weights(self) -> bool:
+        """Whether any term does."""
+        return any(loss.has_class_weights for _, loss in self.terms)
 
     @property
     def term_names(self) -> list[str]:
         """The terms' names, in order."""
         return [loss.name for _, loss in self.terms]
 
-    def term_values(self, labels: Tensor, logits: Tensor, pixel_weights: Tensor | None = None) -> dict[str, Tensor]:
-        """Each term's name and scalar value, before its coefficient. Pixel weights go to every term."""
-        return {loss.name: loss.call(labels, logits, pixel_weights) for _, loss in self.terms}
+    def term_values(
+        self,
+        labels: Tensor,
+        logits: Tensor,
+        pixel_weights: Tensor | None = None,
+        class_weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Each term's name and scalar value, before its coefficient.
+
+        Pixel weights act in the terms that take them and leave the others (Dice) as they are. Class weights (C,) stand
+        in for those of the terms that have any.
+
+        Raises:
+            ValueError: Pixel weights are given and no term takes them.
+        """
+        if pixel_weights is not None and not self.takes_pixel_weights:
+            raise ValueError(
+                f"loss '{self.name}': got pixel weights (sample_weight), which no term takes: "
+                f"{', '.join(self.term_names)}; allowed: none, or a pixel loss among the terms"
+            )
+        losses = [loss for _, loss in self.terms]
+        if class_weights is not None:
+            losses = [loss.reweighted(class_weights) for loss in losses]
+        return {
+            loss.name: loss.call(labels, logits, pixel_weights if loss.takes_pixel_weights else None) for loss in losses
+        }
 
     def total(self, term_values: Mapping[str, Tensor]) -> Tensor:
         """The loss, scalar float32, from the values that `term_values` gave."""

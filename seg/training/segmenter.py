@@ -13,6 +13,7 @@ from keras import ops
 import seg.models.blocks  # noqa: F401 - registers the layers that a saved model is made of
 from seg.errors import DataError
 from seg.losses.combined import Combined
+from seg.losses.online_weights import OnlineClassWeights
 from seg.losses.replicas import num_replicas
 
 
@@ -31,17 +32,34 @@ class Segmenter(keras.Model):
         >>> model.compile("adam", loss=Combined([(1.0, CrossEntropy(ignore_index=255))]))
     """
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: Any, online_weights: OnlineClassWeights | None = None, **kwargs: Any) -> None:
         """As `keras.Model.compile`, with `loss` a `seg.losses.Combined`.
+
+        Args:
+            args: As for `keras.Model.compile`.
+            online_weights: Class weights that follow the training batches, in place of those of the terms that have
+                any. Evaluation takes them as they stand. They are saved with the model.
+            kwargs: As for `keras.Model.compile`.
 
         Raises:
             TypeError: `loss` is something else, whose terms could not be told apart.
+            ValueError: `online_weights` without a term that has class weights.
         """
         super().compile(*args, **kwargs)
         if not isinstance(self.loss, Combined):
             raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
+        if online_weights is not None and not self.loss.has_class_weights:
+            raise ValueError("online_weights: no effect, no loss term has class weights; allowed: with such a term")
+        self.online_weights = online_weights
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
         self._training_terms = _compiled(self.loss) if not self.jit_compile else self.loss.term_values
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What `compile_from_config` takes."""
+        config = super().get_compile_config()
+        if config and self.online_weights is not None:
+            config = {**config, "online_weights": keras.saving.serialize_keras_object(self.online_weights)}
+        return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model; Keras leaves that to classes whose `compile` is their own."""
@@ -74,18 +92,23 @@ class Segmenter(keras.Model):
         """
         # Validation batches may differ in size, and XLA would compile anew for each.
         term_values = self._training_terms if training else self.loss.term_values
-        values: Mapping[str, Any] = term_values(y, y_pred, sample_weight)
+        values: Mapping[str, Any] = term_values(y, y_pred, sample_weight, self._class_weights(y, training))
         for mean, value in zip(self.term_means, values.values(), strict=True):
             mean.update_state(value, sample_weight=ops.shape(y_pred)[0])
         return self.loss.total(values) / num_replicas()
+
+    def _class_weights(self, labels: Any, training: bool) -> Any:
+        """(C,) of this step, or None where the terms' own hold."""
+        if self.online_weights is None:
+            return None
+        return self.online_weights.update(labels) if training else self.online_weights.current()
 
 
 def _compiled(loss: Combined) -> Any:
     """The loss terms, compiled by XLA on TensorFlow's CPU: three to five times faster forward and backward there, while
     the model's convolutions are slower (so `jit_compile` for the model is for GPUs, and then holds the loss too)."""
-    if (
-        keras.backend.backend() != "tensorflow" or num_replicas() > 1
-    ):  # replicas meet in a loss, which XLA cannot wait for
+    # Replicas meet in a loss to share their sums, which XLA cannot wait for.
+    if keras.backend.backend() != "tensorflow" or num_replicas() > 1:
         return loss.term_values
     import tensorflow as tf
 

@@ -14,6 +14,8 @@ TOP_LEVEL = ("seg", "data_tools", "experiments")
 LAYERS = (
     ("seg.errors",),
     ("seg.labels",),
+    ("seg.config_section",),
+    ("seg.config_losses",),
     ("seg.config_tree",),
     ("seg.config_messages",),
     ("seg.config", "seg.data", "seg.models", "seg.losses", "seg.metrics"),

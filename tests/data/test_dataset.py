@@ -67,6 +67,23 @@ def assert_same(stream: list, other: list) -> None:
         np.testing.assert_array_equal(labels, other_labels)
 
 
+def test_pixel_weights_come_with_their_masks_and_change_nothing_else(samples: list[Sample]) -> None:
+    asked = []
+
+    def weigh(path: Path, mask: np.ndarray) -> np.ndarray:
+        asked.append(path)
+        return mask.astype(np.float32) + 1.5
+
+    for augmentation in (None, AUGMENT):
+        weighted = batches(samples, augmentation, pixel_weights=weigh)
+        assert_same([batch[:2] for batch in weighted], batches(samples, augmentation))
+        for _, labels, weights in weighted:
+            inside = labels != 255
+            np.testing.assert_array_equal(weights[inside], labels[inside] + np.float32(1.5))
+            assert weights.dtype == np.float32
+    assert set(asked) <= {sample.mask for sample in samples}
+
+
 # --- seeds and orders ---
 def test_no_two_draws_share_a_seed() -> None:
     grid = itertools.product((0, 1, 2**31), range(20), range(150), range(4))

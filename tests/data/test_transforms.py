@@ -59,6 +59,21 @@ def test_geometry_brings_in_void_and_no_other_value(settings: dict) -> None:
     assert (VOID in seen) == (settings not in (GEOMETRIC["flips"], GEOMETRIC["crop"]))  # these two look inside only
 
 
+@pytest.mark.parametrize("more", [{}, {"resize": (20, 28)}, {"resize": (60, 90)}], ids=["", "shrunk", "enlarged"])
+@pytest.mark.parametrize("settings", GEOMETRIC.values(), ids=GEOMETRIC.keys())
+def test_pixel_weights_move_with_the_mask_and_draw_nothing(settings: dict, more: dict) -> None:
+    image, mask = picture()
+    augment = Augmentation(**settings | more, brightness=0.2)
+    weights = mask.astype(np.float32) + 0.5
+    for seed in range(5):
+        new_image, new_mask, new_weights = augment(image, mask, seed, weights)
+        inside = new_mask != VOID
+        np.testing.assert_array_equal(new_weights[inside], new_mask[inside] + np.float32(0.5))
+        assert new_weights.dtype == np.float32 and new_weights.flags.c_contiguous and np.isfinite(new_weights).all()
+        for array, alone in zip((new_image, new_mask), augment(image, mask, seed), strict=True):
+            np.testing.assert_array_equal(array, alone)
+
+
 def test_another_ignore_index_is_painted() -> None:
     image, mask = picture()
     _, padded = Augmentation(crop=(64, 80), ignore_index=11)(image, mask, 0)

@@ -68,7 +68,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(example, names)  # noqa: S102 - our own README
-    assert names["model"].loss.class_weights == names["weights"].tolist()
+    assert names["model"].loss.get_config()["class_weights"] == names["weights"].tolist()
 
 
 @pytest.mark.slow

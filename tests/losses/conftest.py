@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 
 @pytest.fixture
@@ -12,17 +12,32 @@ def value_and_gradient() -> Callable:
     """(loss value, gradient by the logits) of `loss(labels, logits)`, eager or compiled by XLA, as NumPy."""
 
     def run(loss: Callable, labels: np.ndarray, logits: np.ndarray, jit: bool = False, dtype: str = "float32") -> tuple:
-        def step(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(logits)
-                value = loss(labels, logits)
-            return value, tape.gradient(value, logits)
-
-        step = tf.function(step, jit_compile=True, autograph=False) if jit else step
-        value, gradient = step(tf.constant(labels), tf.cast(tf.constant(logits), dtype))
-        return float(value), gradient.numpy().astype(np.float64)
+        inputs = keras.ops.cast(keras.ops.convert_to_tensor(logits), dtype)
+        step = {"tensorflow": tensorflow_step, "jax": jax_step}[keras.backend.backend()](loss, jit)
+        value, gradient = step(keras.ops.convert_to_tensor(labels), inputs)
+        return float(value), keras.ops.convert_to_numpy(keras.ops.cast(gradient, "float32")).astype(np.float64)
 
     return run
+
+
+def tensorflow_step(loss: Callable, jit: bool) -> Callable:
+    import tensorflow as tf
+
+    def step(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return value, tape.gradient(value, logits)
+
+    return tf.function(step, jit_compile=True, autograph=False) if jit else step
+
+
+def jax_step(loss: Callable, jit: bool) -> Callable:
+    import jax
+
+    step = jax.value_and_grad(lambda logits, labels: loss(labels, logits))
+    step = jax.jit(step) if jit else step
+    return lambda labels, logits: step(logits, labels)
 
 
 @pytest.fixture

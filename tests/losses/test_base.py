@@ -135,7 +135,7 @@ def test_fit_takes_maps_of_sample_weights():
     trained = model()
     trained.compile("sgd", loss=CrossEntropy())
     assert trained.fit(images, labels, sample_weight=weights, verbose=0).history["loss"] == [0.0]
-    with pytest.raises(ValueError, match=r"pixel_weights: got shape \(None,\), allowed: \(None, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"pixel_weights: got shape \((None|2),\), allowed: \((None|2), 4, 4\)"):
         trained.evaluate(images, labels, sample_weight=np.ones(2, np.float32), verbose=0)
 
 
@@ -148,6 +148,7 @@ def test_mixed_precision_models_are_judged_in_float32():
         assert keras.backend.standardize_dtype(loss(labels, trained(images)).dtype) == "float32"
 
 
+@pytest.mark.tensorflow
 def test_divided_by_the_replicas_as_keras_s_losses_are(batch, monkeypatch):
     class TwoReplicas:
         num_replicas_in_sync = 2

@@ -31,6 +31,7 @@ def test_terms_are_logged_before_their_coefficients(batch):
     assert float(loss.total(values)) == float(loss(*batch))
 
 
+@pytest.mark.tensorflow
 def test_term_values_keep_their_names_through_xla(batch):
     loss = Combined([(1.0, Focal()), (1.0, CrossEntropy())])
     values = tf.function(loss.term_values, jit_compile=True, autograph=False)(*batch)
@@ -38,6 +39,7 @@ def test_term_values_keep_their_names_through_xla(batch):
         assert float(values[name]) == pytest.approx(float(value), rel=1e-5)  # XLA's exp and log differ in the last bits
 
 
+@pytest.mark.tensorflow
 def test_xla_shares_the_exponentials_of_the_terms(batch):
     def exponentials(loss):
         @tf.function(jit_compile=True, autograph=False)
@@ -55,8 +57,15 @@ def test_pixel_weights_reach_the_terms(batch):
     loss = Combined([(1.0, CrossEntropy()), (1.0, Focal())])
     expected = cross_entropy(*batch, pixel_weights=weights) + focal_loss(*batch, pixel_weights=weights)
     assert float(loss(*batch, sample_weight=weights)) == pytest.approx(float(expected), rel=1e-6)
-    with pytest.raises(ValueError, match="loss 'dice': got pixel weights"):
-        Combined([(1.0, CrossEntropy()), (1.0, Dice())])(*batch, sample_weight=weights)
+
+
+def test_pixel_weights_leave_the_terms_that_take_none_as_they_are(batch):
+    weights = np.random.default_rng(0).random(batch[0].shape)
+    values = Combined([(1.0, CrossEntropy()), (1.0, Dice())]).term_values(*batch, weights)
+    assert float(values["cross_entropy"]) == float(cross_entropy(*batch, pixel_weights=weights))
+    assert float(values["dice"]) == float(dice_loss(*batch))
+    with pytest.raises(ValueError, match="loss 'combined': got pixel weights .*, which no term takes: dice"):
+        Combined([(1.0, Dice())])(*batch, sample_weight=weights)
 
 
 def test_two_terms_of_a_kind_need_two_names(batch):

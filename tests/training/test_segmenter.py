@@ -5,19 +5,27 @@ import pytest
 from seg.losses.combined import Combined
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
+from seg.losses.focal import Focal
+from seg.losses.online_weights import OnlineClassWeights
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
-from seg.training.segmenter import Segmenter
+from seg.training.segmenter import Segmenter, load_segmenter
 
 WEIGHTS = [0.5, 1.0, 4.0]
 
 
-def small_segmenter(terms=None, jit_compile=False):
+def small_segmenter(terms=None, jit_compile=False, online_weights=None):
     keras.utils.set_random_seed(0)
     model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=4))
     terms = terms or [(1.0, CrossEntropy(class_weights=WEIGHTS)), (0.5, Dice())]
     metrics = [ConfusionMatrix(("a", "b", "c"))]
-    model.compile(keras.optimizers.SGD(0.1), loss=Combined(terms), metrics=metrics, jit_compile=jit_compile)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss=Combined(terms),
+        metrics=metrics,
+        jit_compile=jit_compile,
+        online_weights=online_weights,
+    )
     return model
 
 
@@ -120,3 +128,43 @@ def test_a_loss_that_is_not_combined_is_refused():
     model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=2))
     with pytest.raises(TypeError, match=r"loss: got CrossEntropy, allowed: seg.losses.Combined, also of one term"):
         model.compile("adam", loss=CrossEntropy())
+
+
+def test_online_weights_stand_in_for_those_of_the_weighted_terms(tmp_path):
+    terms = [(1.0, CrossEntropy(class_weights=WEIGHTS)), (0.5, Dice()), (1.0, Focal(class_weights=WEIGHTS))]
+    model = small_segmenter(terms, online_weights=OnlineClassWeights(3, "inverse_sqrt", momentum=0.5))
+    alone = OnlineClassWeights(3, "inverse_sqrt", momentum=0.5)
+    for seed in range(2):
+        images, labels = batch(seed)
+        labels[labels == 2] = seed  # class 2 was never seen: its weight is 0, and nothing is NaN
+        weights = keras.ops.convert_to_numpy(alone.update(labels))
+        logits = model(images, training=True)
+        logs = model.train_on_batch(images, labels, return_dict=True)
+        # 1e-5: XLA sums the same float32 values in another order than eager TensorFlow. The logs are means of batches.
+        losses = {"cross_entropy": CrossEntropy, "focal": Focal}
+        expected = {name: float(loss(class_weights=weights)(labels, logits)) for name, loss in losses.items()}
+        if seed == 0:
+            for name, value in expected.items():
+                assert logs[f"loss/{name}"] == pytest.approx(value, rel=1e-5)
+            assert logs["loss/dice"] == pytest.approx(float(Dice()(labels, logits)), rel=1e-5)
+    np.testing.assert_array_equal(model.online_weights.current(), weights)
+    values = model.test_on_batch(images, labels, return_dict=True)  # evaluation takes the weights as they stand
+    expected = CrossEntropy(class_weights=weights)(labels, model(images, training=False))
+    assert values["loss/cross_entropy"] == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_array_equal(model.online_weights.current(), weights)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.online_weights.get_config() == model.online_weights.get_config()
+    fresh = small_segmenter(terms, online_weights=OnlineClassWeights(3, "inverse_sqrt", momentum=0.5))
+    fresh.load_weights(tmp_path / "model.keras")
+    for copy in (loaded, fresh):
+        np.testing.assert_array_equal(copy.online_weights.current(), weights)
+    assert load_segmenter(tmp_path / "model.keras")(images).shape == (2, 16, 16, 3)
+    first, second = (each.train_on_batch(images, labels, return_dict=True) for each in (model, loaded))
+    assert first["loss"] == second["loss"] and np.isfinite(first["loss"])
+
+
+def test_online_weights_without_a_weighted_term_are_refused():
+    with pytest.raises(ValueError, match="online_weights: no effect, no loss term has class weights"):
+        small_segmenter([(1.0, CrossEntropy())], online_weights=OnlineClassWeights(3, "inverse_sqrt"))
