@@ -33,6 +33,7 @@ def seeded() -> None:
     """Seeds Python, NumPy and, only where a test module has imported it, Keras with TensorFlow."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+        sys.modules["keras"].config.set_dtype_policy("float32")  # a run of seg.train leaves its own
     else:
         random.seed(0)
         np.random.seed(0)

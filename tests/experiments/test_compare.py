@@ -12,7 +12,7 @@ config: {config}
 split: test
 seeds: [0, 1]
 variants:
-  plain: [class_weights.scheme=uniform]
+  plain: ["class_weights={{scheme: uniform}}"]
   weighted: []
 """
 # field's and boat's IoU by (variant, seed); boat is absent in one run

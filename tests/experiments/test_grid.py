@@ -20,7 +20,7 @@ split: test
 seeds: [3, 4]
 overrides: [training.epochs=5]
 variants:
-  plain: [class_weights.scheme=uniform]
+  plain: ["class_weights={scheme: uniform}"]
   weighted: []
 """
     cells, split = load_cells(grid_file(tmp_path, tiny_config, text), tmp_path / "out", ["training.batch_size=1"])
@@ -35,7 +35,7 @@ variants:
     assert cells[0].overrides == (
         "seed=3",
         "training.epochs=5",
-        "class_weights.scheme=uniform",
+        "class_weights={scheme: uniform}",
         "training.batch_size=1",
     )
     assert (cells[0].config.seed, cells[0].config.training.epochs, cells[0].config.training.batch_size) == (3, 5, 1)
