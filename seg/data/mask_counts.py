@@ -61,8 +61,7 @@ def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.nda
 
 def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
     """(C + 1,) int64 as `count_pixels`, of a mask in memory: (H, W) uint8 class indices and `ignore_index`."""
-    values = value_counts(mask)
-    return np.append(values[: labels.num_classes], values[labels.ignore_index])
+    return _of_values(value_counts(mask), labels)
 
 
 def value_counts(mask: np.ndarray) -> np.ndarray:
@@ -88,8 +87,15 @@ def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.n
     if isinstance(encoding, BinaryEncoding):
         ones = values[encoding.threshold + 1 :].sum()
         return np.array([values.sum() - ones, ones, 0]) if labels.num_classes == 2 else None
-    counts = np.append(values[: labels.num_classes], values[labels.ignore_index])
+    counts = _of_values(values, labels)
     return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
+
+
+def _of_values(values: np.ndarray, labels: LabelSet) -> np.ndarray:
+    counts = np.empty(labels.num_classes + 1, np.int64)
+    counts[:-1] = values[: labels.num_classes]
+    counts[-1] = values[labels.ignore_index]
+    return counts
 
 
 def components(mask: np.ndarray, num_classes: int) -> list[np.ndarray]:

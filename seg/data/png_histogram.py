@@ -43,7 +43,7 @@ def png_value_counts(data: bytes) -> np.ndarray | None:
     parsed = parse_png(data)
     if parsed is None:
         return None
-    height, width, compressed = parsed
+    height, width, compressed, chunks = parsed
     filtered_size = height * (width + 1)
     try:
         filtered = deflate.zlib_decompress(compressed, filtered_size)  # checks Adler-32
@@ -52,12 +52,17 @@ def png_value_counts(data: bytes) -> np.ndarray | None:
     if len(filtered) != filtered_size:
         return None
     counts = np.zeros(256, np.int64)
-    known = _count(np.frombuffer(filtered, np.uint8), height, width, counts)
+    rows = np.frombuffer(filtered, np.uint8)
+    known = _count(np.frombuffer(data, np.uint8), np.array(chunks), rows, height, width, counts, CRC_TABLES)
     return counts if known else None
 
 
-def parse_png(data: bytes) -> tuple[int, int, bytes | memoryview] | None:
-    """(height, width, compressed rows) of a PNG of the kind served here, every checksum compared."""
+def parse_png(data: bytes) -> tuple[int, int, bytes | memoryview, list[int]] | None:
+    """(height, width, compressed rows, where chunks end) of a PNG of the kind served here; checksums are not compared.
+
+    The ends are those of the chunks' contents, the signature's as the first: each is followed by four bytes of
+    checksum, which covers what stands between four bytes (a length) after the previous checksum and here.
+    """
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
     width, height, bits, kind, compression, filtering, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
@@ -66,22 +71,24 @@ def parse_png(data: bytes) -> tuple[int, int, bytes | memoryview] | None:
     view = memoryview(data)
     parts: list[memoryview] = []
     position, name, last = 8, b"", b""
+    ends = [4]  # as if the signature's second half were a checksum
     while name != b"IEND":
         if position + 12 > len(data):
             return None
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
-        name = data[position + 4 : position + 8]
-        if end + 4 > len(data) or deflate.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+        if end + 4 > len(data):
             return None
+        name = data[position + 4 : position + 8]
         if name == b"IDAT":
             if parts and last != b"IDAT":
                 return None
             parts.append(view[position + 8 : end])
         elif name not in HARMLESS and name != b"IEND" and position > 8:
             return None
+        ends.append(end)
         position, last = end + 4, name
-    return height, width, parts[0] if len(parts) == 1 else b"".join(parts)
+    return height, width, parts[0] if len(parts) == 1 else b"".join(parts), ends
 
 
 def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -121,6 +128,51 @@ def _lowest(_: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), generate
+
+
+def _crc_tables() -> np.ndarray:
+    """(8, 256) uint32: entry (k, b) is the CRC-32 of byte b and k zero bytes, without the inversions."""
+    tables = np.zeros((8, 256), np.uint32)
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+        tables[0, byte] = crc
+    for k in range(1, 8):
+        tables[k] = tables[k - 1] >> 8 ^ tables[0, tables[k - 1] & 255]
+    return tables
+
+
+CRC_TABLES = _crc_tables()
+
+
+@numba.njit
+def _crc32(data: Any, start: int, end: int, tables: Any) -> Any:
+    """CRC-32 (ISO 3309, as in PNG) of data[start:end], eight bytes at a time.
+
+    In here and not by zlib, because each of its calls gives up Python's lock and waits to have it back.
+    """
+    crc = np.uint32(0xFFFFFFFF)
+    while start + 8 <= end:
+        low = crc ^ np.uint32(data[start] | data[start + 1] << 8 | data[start + 2] << 16 | data[start + 3] << 24)
+        crc = tables[7, low & 255] ^ tables[6, low >> 8 & 255] ^ tables[5, low >> 16 & 255] ^ tables[4, low >> 24]
+        crc ^= tables[3, data[start + 4]] ^ tables[2, data[start + 5]]
+        crc ^= tables[1, data[start + 6]] ^ tables[0, data[start + 7]]
+        start += 8
+    while start < end:
+        crc = crc >> 8 ^ tables[0, (crc ^ data[start]) & 255]
+        start += 1
+    return np.uint32(~crc)
+
+
+@numba.njit
+def _checksums_hold(data: Any, ends: Any, tables: Any) -> bool:
+    for chunk in range(1, len(ends)):
+        end = ends[chunk]
+        stored = data[end] << 24 | data[end + 1] << 16 | data[end + 2] << 8 | data[end + 3]
+        if _crc32(data, ends[chunk - 1] + 8, end, tables) != stored:
+            return False
+    return True
 
 
 @numba.njit
@@ -249,11 +301,23 @@ def _nearest(left: Any, above: Any, corner: Any) -> Any:
     return above if to_above <= to_corner else corner
 
 
+_BYTES = types.Array(types.uint8, 1, "C")
+_FILE = types.Array(types.uint8, 1, "C", readonly=True)
+_TABLES = types.Array(types.uint32, 2, "C")
+
+
+# The types stand here so that it is compiled, or read from the cache, once at import and not under a thread.
 @numba.njit(
-    ["boolean(Array(uint8, 1, 'C'), int64, int64, int64[::1])"], nogil=True, cache=True, boundscheck=False
-)  # the types stand here so that it is compiled, or read from the cache, once at import and not under a thread
-def _count(filtered: Any, height: int, width: int, counts: Any) -> bool:
-    """Adds the values of `height` filtered rows, each a filter byte and `width` bytes; False for an unknown filter."""
+    types.boolean(_FILE, types.int64[::1], _BYTES, types.int64, types.int64, types.int64[::1], _TABLES),
+    nogil=True,
+    cache=True,
+    boundscheck=False,
+)
+def _count(data: Any, ends: Any, filtered: Any, height: int, width: int, counts: Any, tables: Any) -> bool:
+    """Compares the file's checksums, then adds the values of `height` filtered rows, each a filter byte and `width`
+    bytes; False for a wrong checksum or an unknown filter."""
+    if not _checksums_hold(data, ends, tables):
+        return False
     row = np.zeros(width + BLOCK, np.uint8)  # block reads may pass its end
     padded = np.zeros(width + BLOCK, np.uint8)
     counts[0] += height * width  # above the first row the filters see zeros

@@ -92,7 +92,10 @@ def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
 def read_bytes(file: File) -> bytes:
     """The whole file; a DataError naming it where that fails."""
     try:
-        return file.filesystem.cat_file(file.path) if isinstance(file, RemoteFile) else Path(file).read_bytes()
+        if isinstance(file, RemoteFile):
+            return file.filesystem.cat_file(file.path)
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 - twice as fast as Path.read_bytes for small files
+            return opened.readall()
     except OSError as error:
         raise unreadable(file, error) from error
     except Exception as error:  # the stores' own errors
