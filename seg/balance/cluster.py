@@ -102,7 +102,7 @@ def collect_on_cluster(
     except KilledWorker as error:
         raise DataError(f"a part of the masks killed every worker that counted it: {error}") from None
     finally:
-        client.cancel([*leaves, *level])
+        client.cancel([leaf for leaf in leaves if not leaf.done()])  # after an error or Ctrl-C
     return require_some(total)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -66,8 +67,18 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, mo
         count_masks(
             masks, LABELS, IndexEncoding(), workers=2, progress=lambda done, _: ahead.append(len(started) - done)
         )
-    assert max(ahead) <= 2 * counting.QUEUED_PER_WORKER
-    assert len(started) <= 21 + 2 * counting.QUEUED_PER_WORKER
+    waiting = counting.BUNDLE * (2 * counting.QUEUED_PER_WORKER + 1)
+    assert max(ahead) <= waiting
+    assert len(started) <= 2 * counting.BUNDLE + waiting
+
+
+def test_pythons_thread_switching_is_left_as_it_was(three_masks: list[Path], tmp_path: Path) -> None:
+    before = sys.getswitchinterval()
+    count_masks(three_masks, LABELS, IndexEncoding())
+    assert sys.getswitchinterval() == before
+    with pytest.raises(DataError, match="gone.png: cannot be read"):
+        count_masks([tmp_path / "gone.png"], LABELS, IndexEncoding())
+    assert sys.getswitchinterval() == before
 
 
 def test_ctrl_c_stops_the_pass(three_masks: list[Path]) -> None:
