@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg.losses import cross_entropy, dice_loss, focal_loss
+from seg.losses import cross_entropy, dice_loss, focal_loss, generalised_dice_loss, tversky_loss
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-oracles installs it)")
 monai = pytest.importorskip("monai.losses", reason="MONAI is not installed (make test-oracles installs it)")
@@ -105,3 +105,32 @@ def test_weighted_dice_leaves_the_unit_interval():
     )
     assert float(value) == pytest.approx(2.0, rel=1e-4)  # (3 * 1 + 1 * 1) / 2, up to the smoothing
     assert float(dice_loss(labels, logits, class_weights=[3.0, 1.0], absent="count", smooth=1e-5)) <= 1.0
+
+
+@settings(max_examples=20)
+@given(
+    seeds,
+    st.sampled_from([1e-5, 1.0]),
+    st.sampled_from([(0.3, 0.7), (0.5, 0.5), (1.0, 1.0), (0.9, 0.1)]),
+    st.booleans(),
+)
+def test_tversky_of_every_class(draw, ours, torchs, assert_agree, seed, smooth, weights, batch):
+    """The same alpha (false positives) and beta (false negatives), absent classes counted."""
+    labels, logits, _ = draw(seed, void=False)
+    alpha, beta = weights
+    module = monai.TverskyLoss(
+        softmax=True, to_onehot_y=True, alpha=alpha, beta=beta, batch=batch, smooth_nr=smooth, smooth_dr=smooth
+    )
+    options = {"alpha": alpha, "beta": beta, "smooth": smooth, "absent": "count"}
+    found = ours(lambda y, z: tversky_loss(y, z, reduction="batch" if batch else "image", **options), labels, logits)
+    assert_agree(found, torchs(lambda z, y: module(z, y[:, None]), labels, logits))
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_generalised_dice_where_every_class_is_present(draw, ours, torchs, assert_agree, seed):
+    """Over the batch, without smoothing: the ratio of the weighted sums, with the weights 1 / n^2."""
+    labels, logits, _ = draw(seed, void=False, all_present=True)
+    module = monai.GeneralizedDiceLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=0.0, smooth_dr=0.0)
+    found = ours(generalised_dice_loss, labels, logits)
+    assert_agree(found, torchs(lambda z, y: module(z, y[:, None]), labels, logits))

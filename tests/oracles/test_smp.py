@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg.losses import dice_loss, focal_loss
+from seg.losses import dice_loss, focal_loss, lovasz_loss, tversky_loss
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-oracles installs it)")
 
@@ -45,6 +45,27 @@ def test_dice_where_every_class_is_present(smp, draw, ours, torchs, assert_agree
     # smp smooths the halved fraction, (tp + s) / (tp + fp / 2 + fn / 2 + s): ours with 2 s.
     found = ours(lambda y, z: dice_loss(y, z, class_weights=given_weights, smooth=2 * smooth), labels, logits)
     assert_agree(found, torchs(module, labels, logits))
+
+
+@settings(max_examples=20)
+@given(seeds, st.booleans())
+def test_lovasz_of_the_present_classes(smp, draw, ours, torchs, assert_agree, seed, per_image):
+    labels, logits, _ = draw(seed)
+    if per_image:  # smp averages over images, also those without a labelled pixel
+        labels = np.where(labels == 255, 0, labels)
+    module = smp[0].LovaszLoss("multiclass", per_image=per_image, ignore_index=255)
+    found = ours(lambda y, z: lovasz_loss(y, z, reduction="image" if per_image else "batch"), labels, logits)
+    assert_agree(found, torchs(module, labels, logits))
+
+
+@settings(max_examples=15)
+@given(seeds, st.sampled_from([0.5, 1.0, 2.0]))
+def test_focal_tversky_takes_the_power_gamma_of_the_mean(smp, draw, torchs, seed, gamma):
+    """Ours takes each class's loss to the power 1 / gamma, as the paper does; at 1 both are plain Tversky."""
+    labels, logits, _ = draw(seed, void=False, all_present=True)
+    value, _ = torchs(smp[0].TverskyLoss("multiclass", alpha=0.3, beta=0.7, gamma=gamma), labels, logits)
+    plain = float(tversky_loss(labels, logits, alpha=0.3, beta=0.7, smooth=0.0))
+    assert value == pytest.approx(plain**gamma, rel=1e-4)  # smp's eps of 1e-7 in the denominator, float32
 
 
 def test_absent_classes_count_as_right(smp, torchs):
