@@ -63,10 +63,10 @@ test-oracles: setup ## Install torch and MONAI into .venv, then compare losses a
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps segmentation-models-pytorch
 	$(BIN)/python -m pytest -n $(JOBS) tests/oracles
 
-test-jax: setup ## Install JAX into .venv, then run the tests of losses and metrics on it
+test-jax: setup ## Install JAX into .venv, then run the tests of losses, metrics and models on it
 	@echo "test-jax: installing JAX into $(VENV), beside requirements.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check jax
-	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(BIN)/python -m pytest -n $(JOBS) tests/losses tests/metrics
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(BIN)/python -m pytest -n $(JOBS) tests/losses tests/metrics tests/models
 
 quickstart: setup ## Train on generated scenes: about a minute on 2 CPU cores
 	$(BIN)/python -m seg.train --config configs/quickstart.yaml

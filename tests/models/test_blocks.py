@@ -71,6 +71,7 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], rtol
 
 
 # --- fused batch norm -------------------------------------------------------------------------------------------------
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "arguments",
@@ -83,6 +84,7 @@ def test_batch_norm_equals_keras(arguments: dict, training: bool):
     assert_same(run(ours, inputs, training), run(theirs, inputs, training), **FLOAT32)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_keras_in_bfloat16(training: bool):
     ours, theirs = pair(dtype="mixed_bfloat16")
@@ -94,6 +96,7 @@ def test_batch_norm_equals_keras_in_bfloat16(training: bool):
         np.testing.assert_allclose(ours[name], theirs[name], **FLOAT32)
 
 
+@pytest.mark.tensorflow
 def test_batch_norm_by_hand():
     # One channel with the values 1 and 3: mean 2, biased variance 1, so y = -1, 1 (epsilon 0). Moving statistics with
     # momentum 0.9: mean 0.9 * 0 + 0.1 * 2 = 0.2; variance 0.9 * 1 + 0.1 * 1 = 1.0, where the unbiased 2 gave 1.1.
@@ -104,6 +107,7 @@ def test_batch_norm_by_hand():
     np.testing.assert_allclose(layer.moving_variance.numpy(), [1.0], rtol=1e-6)
 
 
+@pytest.mark.tensorflow
 def test_batch_norm_of_a_single_pixel_is_finite():
     ours, theirs = pair()
     inputs = images(1, 1, 1, 3)
@@ -123,6 +127,7 @@ def test_batch_norm_under_xla(shape: tuple[int, ...], dtype: str):
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, **FLOAT32)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_in_a_graph_of_unknown_sizes(training: bool):
     ours, theirs = pair()
@@ -147,6 +152,7 @@ def test_training_is_off_unless_asked_for():
     np.testing.assert_array_equal(ours(inputs), ours(inputs, training=False))
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("shape", "arguments"),
     [
@@ -213,11 +219,13 @@ def test_cropping_undoes_padding(height: int, width: int, depth: int):
     np.testing.assert_array_equal(CropLike()(padded, inputs), inputs)
 
 
+@pytest.mark.tensorflow
 def test_a_multiple_is_not_touched():
     inputs = images(1, 8, 4, 2)
     assert PadToMultiple(4)(inputs) is inputs
 
 
+@pytest.mark.tensorflow
 def test_padding_and_cropping_in_a_graph_of_unknown_sizes():
     pad, crop = PadToMultiple(4), CropLike()
     signature = [tf.TensorSpec((None, None, None, 2))]
@@ -306,6 +314,7 @@ def test_bilinear_upsampling_equals_keras(shape):
     np.testing.assert_allclose(BilinearUpsampling()(image), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("upsampling", ["transpose", "bilinear"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_a_graph_of_unknown_size_runs(upsampling, norm):

@@ -72,6 +72,7 @@ def test_the_papers_size():
     assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 31_037_633
 
 
+@pytest.mark.tensorflow
 def test_levels_halve_the_image_and_double_the_filters():
     model = build(depth=3, base_filters=4)
     outputs = [
@@ -123,6 +124,7 @@ def test_images_of_a_batch_do_not_see_each_other(model: keras.Model):
     np.testing.assert_allclose(model(inputs), one_by_one, rtol=1e-5, atol=1e-5)  # float32, another order of sums
 
 
+@pytest.mark.tensorflow
 def test_graphs_of_unknown_size(model: keras.Model):
     step = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 3))])
     for height, width in ((1, 1), (7, 10), (8, 8)):
@@ -141,6 +143,7 @@ def test_a_variant_is_saved_and_loaded(tmp_path: Path, norm: str, upsampling: st
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("upsampling", ["transpose", "bilinear"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_every_weight_of_a_variant_gets_a_gradient(norm: str, upsampling: str):
@@ -153,6 +156,7 @@ def test_every_weight_of_a_variant_gets_a_gradient(norm: str, upsampling: str):
     assert unreached == []
 
 
+@pytest.mark.tensorflow
 def test_dropout_drops_in_training_only_and_whole_feature_maps():
     model = build(dropout=0.5)
     inputs = images(2, 16, 16, 3)
@@ -202,7 +206,7 @@ def test_the_logits_layer_is_float32_in_every_policy():
 def test_one_logit_is_the_sigmoid_of_class_1():
     model = build(one_logit=True)
     x = images(2, 9, 7, 3)
-    logits = model(x, training=False).numpy()
+    logits = keras.ops.convert_to_numpy(model(x, training=False))
     assert logits.shape == (2, 9, 7, 2)
     assert (logits[..., 0] == 0).all()
     z = logits[..., 1].astype(np.float64)
