@@ -59,6 +59,7 @@ def test_ties_have_one_value_whatever_their_order(value_and_gradient, reduction)
     assert value == pytest.approx(float(flipped), rel=1e-6) and np.isfinite(gradient).all()
 
 
+@pytest.mark.tensorflow
 def test_the_integer_sort_orders_as_argsort_does(monkeypatch):
     generator = np.random.default_rng(0)
     errors = generator.choice([0, 1e-37, 1e-7, 0.25, 0.5, 1 - 2**-24, 1], (3, 50)).astype(np.float32)

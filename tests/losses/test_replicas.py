@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from seg.losses.replicas import mean_over_replicas, num_replicas, sum_over_replicas
 
@@ -90,6 +91,7 @@ print("all equal")
 """
 
 
+@pytest.mark.tensorflow
 def test_two_replicas_give_the_gradient_and_the_training_of_one():
     # Warnings of TensorFlow's own distribution code are not this project's.
     result = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)
