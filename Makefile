@@ -34,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  "$$found" -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "error: '$$found -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }; \
 	fi
-	@echo "setup: installing requirements.lock (2.7 GB on disk; the first time takes minutes)"
+	@echo "setup: installing requirements.lock (3.1 GB on disk; the first time takes minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
