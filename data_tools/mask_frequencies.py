@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -25,11 +26,10 @@ from rich.text import Text
 
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
-from seg.balance.charts import write_bytes
 from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
 from seg.data.images import IMAGE_SUFFIXES
 from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
-from seg.data.storage import File, is_url, list_files
+from seg.data.storage import File, is_url, list_files, write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
@@ -148,18 +148,9 @@ def _folder_source(arguments: argparse.Namespace) -> Source:
             raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     # One folder's masks are named from it, the masks of several from where they part.
     local = [Path(folder).absolute() for folder in folders.values() if not is_url(folder)]
-    root = Path(*_common_parts(local)) if local else Path()
+    root = Path(os.path.commonpath(local)) if local else Path()
     cache_name = " ".join(folders[split] if is_url(folders[split]) else "" for split in folders) + str(root.resolve())
     return Source(splits, root, cache_name, labels, ENCODINGS[arguments.encoding or "index"])
-
-
-def _common_parts(folders: list[Path]) -> list[str]:
-    parts = []
-    for level in zip(*(folder.parts for folder in folders), strict=False):
-        if len(set(level)) > 1:
-            break
-        parts.append(level[0])
-    return parts
 
 
 def _class_names(arguments: argparse.Namespace) -> list[str]:
@@ -229,8 +220,6 @@ def _collect(source: Source, arguments: argparse.Namespace) -> tuple[dict[str, M
             split: collect_on_cluster(client, masks, source.labels, source.encoding, progress=advance, **options)
             for split, masks in source.splits.items()
         }
-        if arguments.scheduler is None:
-            client.cluster.close()
     return splits, []
 
 

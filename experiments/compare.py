@@ -19,7 +19,6 @@ import argparse
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from rich.table import Table
 
 from experiments.grid import Cell, load_cells
 from seg import build
+from seg.data.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.training.run_dir import RunDir
 
@@ -86,8 +86,9 @@ def compare(grid: Path, out: Path, overrides: Sequence[str] = ()) -> None:
         run_cell(cell, split)
         results.append(read_result(cell, split))
     rows = table_rows(results)
-    write(out / "results.csv", results_csv(results))
-    write(out / "results.md", f"{grid}, split {split}, {cells[0].checkpoint} checkpoint\n\n{markdown(rows)}")
+    heading = f"{grid}, split {split}, {cells[0].checkpoint} checkpoint"
+    write_bytes(out / "results.csv", results_csv(results).encode())
+    write_bytes(out / "results.md", f"{heading}\n\n{markdown(rows)}".encode())
     table = Table(*rows[0], title=f"IoU, split {split}")
     for row in rows[1:]:
         table.add_row(*row)
@@ -196,13 +197,6 @@ def results_csv(results: Sequence[Result]) -> str:
         scores = ["" if np.isnan(score) else score for score in (result.mean_iou, *result.iou.values())]
         writer.writerow([result.cell.variant, result.cell.seed, scores[0], round(result.minutes, 3), *scores[1:]])
     return text.getvalue()
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file in one step."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

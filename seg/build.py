@@ -142,11 +142,11 @@ def weights(config: Config, counts: ClassCounts) -> np.ndarray:
 
 def online_weights(config: Config) -> OnlineClassWeights | None:
     """The class weights that follow the batches, or None where those of all masks hold."""
-    from seg.losses.online_weights import OnlineClassWeights
-
     section = config.class_weights
     if section.online is None:
         return None
+    from seg.losses.online_weights import OnlineClassWeights
+
     effective: dict[str, Any] = {}
     if section.scheme == "effective_number":
         effective = {"beta": section.beta, "unit": section.unit}
@@ -163,11 +163,11 @@ def online_weights(config: Config) -> OnlineClassWeights | None:
 
 def pixel_weights(config: Config) -> BorderWeights | None:
     """What weighs the pixels of a training mask."""
-    from seg.data.border_map import BorderWeights
-
     section = config.pixel_weights
     if section is None:
         return None
+    from seg.data.border_map import BorderWeights
+
     classes = [config.labels.names.index(name) for name in section.classes]
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
 

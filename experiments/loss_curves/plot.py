@@ -10,7 +10,7 @@ adds to the loss while it is being learnt. Weighted losses have inverse frequenc
 from __future__ import annotations
 
 import argparse
-import os
+import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from seg.data.storage import write_bytes
 from seg.losses import (
     cross_entropy,
     dice_loss,
@@ -65,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    temporary = out.with_name(f".{os.getpid()}-{out.name}")
-    FigureCanvasAgg(figure).print_png(temporary)
-    os.replace(temporary, out)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_bytes(out, picture.getvalue())
     return 0
 
 

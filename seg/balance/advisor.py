@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +158,7 @@ def split_warnings(splits: dict[str, ClassCounts]) -> list[str]:
     messages = []
     for split, counts in splits.items():
         others = sum(other.pixel_counts for other in splits.values()) - counts.pixel_counts
-        names: Sequence[str] = [
+        names = [
             name
             for name, here, there in zip(counts.names, counts.pixel_counts, others, strict=True)
             if here == 0 and there > 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,14 +91,6 @@ def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> byte
     figure.colorbar(image, ax=axes, label="share of the masks with the row's class", format=lambda x, _: f"{x:.0%}")
     axes.set_title("Classes that occur together")
     return _png(figure)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it; makes the folder where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def _class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -> tuple[Figure, Axes]:

@@ -6,7 +6,8 @@ do not depend on how many workers there are or which of them survive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,9 @@ PARTITION = 500  # masks a task: about a second, so that a lost worker costs lit
 FAN_IN = 8  # partial results added up by one task
 
 
-def connect(scheduler: str | None, workers: int | None) -> Client:
-    """A client of the scheduler at an address, or of a new cluster of worker processes on this machine.
+@contextmanager
+def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
+    """In a `with`: a client of the scheduler at an address, or of a new cluster of worker processes on this machine.
 
     Args:
         scheduler: Such as tcp://10.0.0.1:8786; what dask-jobqueue's SLURMCluster shows as `scheduler_address`.
@@ -42,13 +44,19 @@ def connect(scheduler: str | None, workers: int | None) -> Client:
             "counting on a cluster needs distributed; to install it: pip install 'seg[cluster]'"
         ) from None
     if scheduler is None:
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None)
-        return Client(cluster)
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
     try:
-        return Client(scheduler)
+        client = Client(scheduler)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--scheduler: got '{scheduler}', nothing answers there ({first_line})") from None
+    with client:
+        yield client
 
 
 def collect_on_cluster(

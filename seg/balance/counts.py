@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.storage import File, common_folder, file_state, relative_name
+from seg.data.storage import File, common_folder, file_state, relative_name, write_bytes
 from seg.errors import DataError
 
 FORMAT = "seg class counts"
@@ -107,10 +107,7 @@ class ClassCounts:
 
     def save(self, path: Path) -> None:
         """Writes the JSON file that `load` reads."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_bytes(path, (json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> ClassCounts:

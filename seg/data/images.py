@@ -11,9 +11,7 @@ an image turned and its mask may have been drawn on either view, so there is not
 from __future__ import annotations
 
 import io
-import os
 import struct
-import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from seg.data.storage import File, read_bytes, unreadable
+from seg.data.storage import File, read_bytes, unreadable, write_bytes
 from seg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -309,11 +307,5 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
         raise ValueError(f"pixels: got {pixels.dtype} of shape {pixels.shape}, allowed: uint8 (H, W) or (H, W, 3)")
     if path.suffix.lower() != ".png":
         raise ValueError(f"path: got {path}, allowed: a name ending in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    try:
-        temporary.write_bytes(cv2.imencode(".png", stored)[1].tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, cv2.imencode(".png", stored)[1].tobytes())

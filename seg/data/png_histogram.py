@@ -21,7 +21,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from seg.data.images import PNG_SIGNATURE
+
 GRAY, PALETTE = 0, 3
 # Chunks that do not change what the samples are. tRNS (transparency) does, and an unknown critical chunk may.
 HARMLESS = frozenset(b"PLTE tEXt zTXt iTXt pHYs tIME gAMA cHRM sRGB iCCP sBIT hIST bKGD eXIf".split())
@@ -63,7 +64,7 @@ def parse_png(data: bytes) -> tuple[int, int, bytes | memoryview, list[int]] | N
     The ends are those of the chunks' contents, the signature's as the first: each is followed by four bytes of
     checksum, which covers what stands between four bytes (a length) after the previous checksum and here.
     """
-    if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
+    if data[:8] != PNG_SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
     width, height, bits, kind, compression, filtering, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if (bits, compression, filtering, interlaced) != (8, 0, 0, 0) or kind not in (GRAY, PALETTE) or not height * width:

@@ -8,7 +8,6 @@ and solar panels, white cars and boats) and shift from scene to scene, so that a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from seg.data.scene_objects import (
     draw_roads,
     draw_solar_farms,
 )
+from seg.data.storage import write_bytes
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -211,6 +211,4 @@ def _paths(root: Path, split: str, index: int) -> tuple[Path, Path]:
 
 
 def _write_manifest(root: Path, request: dict[str, object], complete: bool) -> None:
-    temporary = root / f".{MANIFEST}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(request | {"complete": complete}, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, root / MANIFEST)
+    write_bytes(root / MANIFEST, (json.dumps(request | {"complete": complete}, indent=2) + "\n").encode())

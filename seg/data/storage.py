@@ -7,6 +7,7 @@ project takes either and asks here for the bytes, the size and the state.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,17 @@ def read_bytes(file: File) -> bytes:
         raise unreadable(file, error) from error
     except Exception as error:  # the stores' own errors
         raise DataError(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def unreadable(file: File, error: OSError) -> DataError:

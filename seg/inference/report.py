@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from seg.data.storage import write_bytes
 from seg.metrics.iou import Scores
 
 COLUMNS = ("iou", "dice", "precision", "recall")
@@ -51,9 +51,9 @@ def write_report(
         facts: What was evaluated (checkpoint, split, image size ...); stands first in the JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "metrics.json", _json(matrix, scores, class_names, facts).encode())
-    _write(folder / "metrics.csv", _csv(scores, class_names).encode())
-    _write(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
+    write_bytes(folder / "metrics.json", _json(matrix, scores, class_names, facts).encode())
+    write_bytes(folder / "metrics.csv", _csv(scores, class_names).encode())
+    write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
 
 
 def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
@@ -123,9 +123,3 @@ def _number(value: float) -> float | None:
 
 def _shown(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

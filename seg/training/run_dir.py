@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seg.config import Config, dump_config, load_config
+from seg.data.storage import write_bytes
 from seg.errors import DataError
 
 
@@ -122,6 +122,4 @@ class RunDir:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the run in one step, so that a killed run leaves no half of one."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        write_bytes(self.path / name, text.encode())

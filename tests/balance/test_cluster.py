@@ -27,10 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[distributed.Client]:
-    connected = connect(None, workers=2)
-    yield connected
-    connected.close()
-    connected.cluster.close()
+    with connect(None, workers=2) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +96,11 @@ def test_nothing_at_the_address_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     import dask
 
     with dask.config.set({"distributed.comm.timeouts.connect": "500ms"}):
-        with pytest.raises(ConfigError, match="--scheduler: got 'tcp://127.0.0.1:1', nothing answers there"):
-            connect("tcp://127.0.0.1:1", None)
+        message = "--scheduler: got 'tcp://127.0.0.1:1', nothing answers there"
+        with pytest.raises(ConfigError, match=message), connect("tcp://127.0.0.1:1", None):
+            pytest.fail("connected")
         with pytest.raises(ConfigError, match="--scheduler: got 'nope://x', nothing answers there"):
-            connect("nope://x", None)
+            connect("nope://x", None).__enter__()
 
 
 def test_the_scheduler_option(
@@ -116,4 +115,4 @@ def test_the_scheduler_option(
 def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(ConfigError, match="counting on a cluster needs distributed; to install it: pip install"):
-        cluster.connect(None, 1)
+        cluster.connect(None, 1).__enter__()

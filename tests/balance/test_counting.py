@@ -29,15 +29,6 @@ def write(path: Path, mask: list[list[int]] | np.ndarray) -> Path:
     return path
 
 
-@pytest.fixture
-def three_masks(tmp_path: Path) -> list[Path]:
-    return [
-        write(tmp_path / "a.png", [[0, 0], [1, 255]]),
-        write(tmp_path / "b.png", [[0, 1], [1, 1]]),
-        write(tmp_path / "c.png", [[0, 0, 0], [0, 255, 255]]),
-    ]
-
-
 # --- the pass ---
 
 
