@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INCHES_PER_CLASS = 0.32
 INCHES_AROUND = 1.4  # title, axis and margins
+LEAST_INCHES = 3.4  # of a figure: legend and colour bar need this much beside two classes
 NUMBERED_CLASSES = 25  # a larger heat map has no room for numbers in its cells
 WEIGHT_MARKERS = "osD^vP*X"
 
@@ -58,6 +59,8 @@ def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
 
 def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes:
     """A PNG with one mark a class and scheme, on a logarithmic axis of weights; a weight of 0 has no mark."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     figure, axes = _class_figure(names)
     for effect, marker in zip(effects, WEIGHT_MARKERS, strict=True):
         rows = np.flatnonzero(effect.weights)
@@ -65,6 +68,9 @@ def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes
     axes.set_xscale("log")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # matplotlib's labels overlap on less than a decade
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("class weight (logarithmic)")
     axes.set_title("Class weights by scheme")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
@@ -80,7 +86,7 @@ def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> byte
     """
     containing = np.diag(co_occurrence)[:, None]
     shares = np.divide(co_occurrence, containing, out=np.full(co_occurrence.shape, np.nan), where=containing > 0)
-    figure, axes = _class_figure(names, width=3.5 + 0.5 * len(names), spines=True)
+    figure, axes = _class_figure(names, width=4.5 + 0.5 * len(names), spines=True)
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     if len(names) <= NUMBERED_CLASSES:
@@ -88,7 +94,7 @@ def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> byte
             if not np.isnan(share):
                 colour = "white" if share < 0.6 else "black"
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axes, label="share of the masks with the row's class", format=lambda x, _: f"{x:.0%}")
+    figure.colorbar(image, ax=axes, label="of the row's masks", format=lambda x, _: f"{x:.0%}")
     axes.set_title("Classes that occur together")
     return _png(figure)
 
@@ -99,7 +105,8 @@ def _class_figure(names: Sequence[str], width: float = 9, spines: bool = False) 
     # the display, and keeps every figure alive.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, INCHES_AROUND + INCHES_PER_CLASS * len(names)), dpi=120, layout="constrained")
+    height = max(LEAST_INCHES, INCHES_AROUND + INCHES_PER_CLASS * len(names))
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
