@@ -14,8 +14,10 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # C++ information drowns the test report
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks PyPI for a newer version at import otherwise
 
-# No deadline: the first example often pays for tracing a graph. CI draws the same examples each time.
-hypothesis.settings.register_profile("seg", deadline=None, derandomize="CI" in os.environ)
+# No deadline: the first example often pays for tracing a graph. The same examples in every run, so that a red run is of
+# the change it tests; `pytest --hypothesis-profile=explore` draws others.
+hypothesis.settings.register_profile("seg", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, derandomize=False)
 hypothesis.settings.load_profile("seg")
 
 
