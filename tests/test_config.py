@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seg.config import dump_config, load_config, main, validate
+from seg.config_data import FolderData
 from seg.config_losses import CrossEntropyTerm, DiceTerm
-from seg.config_tree import AdamW, Config, CosineSchedule, FolderData
+from seg.config_tree import AdamW, Config, CosineSchedule
 from seg.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

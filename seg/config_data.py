@@ -1,0 +1,105 @@
+"""The sections `data`, `input` and `augmentation` of a configuration: where samples lie and how the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seg.config_section import Positive, Probability, Problem, Section, Size
+
+
+class FolderData(Section):
+    """A folder of images and one of masks for each split; pairs share their file stem."""
+
+    name: Literal["folders"]
+    root: str
+    images: str = Field("images/{split}", description="under root; {split} becomes train, val, test")
+    masks: str = Field("masks/{split}", description="under root; {split} becomes train, val, test")
+    mask_suffix: str = Field("", description="what a mask's stem has behind its image's, for example _mask")
+
+    def problems(self) -> Iterator[Problem]:
+        for key in ("images", "masks"):
+            if "{split}" not in getattr(self, key):
+                yield key, f"got '{getattr(self, key)}', allowed: a folder with {{split}} in it"
+
+
+class TableData(Section):
+    """A CSV with the columns image, mask, split and, if samples belong together, group."""
+
+    name: Literal["table"]
+    root: str = Field(description="folder that the table's paths start from")
+    table: str = Field(description="the CSV file, under root")
+
+
+class FractionData(Section):
+    """One folder of images, one of masks, and a rule that splits them."""
+
+    name: Literal["fractions"]
+    root: str
+    images: str = "images"
+    masks: str = "masks"
+    mask_suffix: str = ""
+    train: Positive = 0.7
+    val: Positive = 0.15
+    test: Annotated[float, Field(ge=0)] = 0.15
+    seed: int = Field(0, description="which blocks go to which split; not the run's seed, so that runs share a split")
+    block_size: Annotated[int, Field(ge=1)] = Field(
+        1, description="consecutive names that stay together, for neighbouring tiles or slices"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            yield "train", f"train + val + test is {total:g}, allowed: 1"
+
+
+class SceneData(Section):
+    """Generated satellite-like scenes, drawn into `root` on first use."""
+
+    name: Literal["scenes"]
+    root: str = "data/scenes"
+    size: Annotated[int, Field(ge=64, le=2048)] = 256
+    seed: Annotated[int, Field(ge=0)] = 0
+    train: Annotated[int, Field(ge=1)] = 48
+    val: Annotated[int, Field(ge=1)] = 16
+    test: Annotated[int, Field(ge=1)] = 16
+
+
+class Input(Section):
+    """From image file to the tensor that the model sees: (value / max_value - mean) / std."""
+
+    bands: Literal[1, 3] = Field(3, description="1: gray, 3: RGB")
+    resize: Size | None = Field(None, description="[height, width] of every image and mask, before anything else")
+    crop: Size | None = Field(None, description="[height, width] of random training crops; validation is never cropped")
+    crops_per_image: Annotated[int, Field(ge=1)] = Field(1, description="crops drawn from an image in an epoch")
+    max_value: Positive | None = Field(None, description="image value that becomes 1; left out: 255 or 65535 by dtype")
+    mean: float = Field(0.5, description="subtracted from values in [0, 1]")
+    std: Positive = Field(0.25, description="divides what is left")
+
+    def problems(self) -> Iterator[Problem]:
+        if self.crop is None and self.crops_per_image != 1:
+            yield "crops_per_image", f"got {self.crops_per_image}, which has no effect without input.crop"
+        if self.crop and self.resize and (self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]):
+            yield "crop", f"got {list(self.crop)}, allowed: at most input.resize {list(self.resize)}"
+        if self.crop and self.crop == self.resize and self.crops_per_image == 1:
+            yield "crop", f"got {list(self.crop)}, which has no effect: images already have this size by input.resize"
+
+
+class Augmentation(Section):
+    """Random changes of training images; everything is off unless stated."""
+
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    rotate90: Probability = Field(0.0, description="probability of a random number of quarter turns")
+    scale: tuple[Positive, Positive] = Field((1.0, 1.0), description="smallest and largest zoom factor")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest turn in degrees, either way")
+    brightness: Probability = Field(0.0, description="largest relative change")
+    contrast: Probability = Field(0.0, description="largest relative change")
+    colour_jitter: Probability = Field(0.0, description="largest relative change of saturation and hue; RGB only")
+    elastic: Annotated[float, Field(ge=0)] = Field(0.0, description="strength of the elastic distortion in pixels")
+
+    def problems(self) -> Iterator[Problem]:
+        if self.scale[0] > self.scale[1]:
+            yield "scale", f"got {list(self.scale)}, allowed: [smallest, largest]"
