@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from seg.data.images import read_image, resize_image, resize_mask, unit_range
+from seg.data.images import read_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.preprocessing import Preprocessing as Preprocessing
 from seg.data.samples import Sample
+from seg.data.sources import PixelWeights, SampleSource, View, evaluation_views
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -31,60 +33,6 @@ if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose imp
 cv2.setNumThreads(0)  # tf.data runs one image a thread; OpenCV's own threads would only compete with them
 
 PREFETCHED_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From an image file to what the model sees: (value / max_value - mean) / std, after resizing.
-
-    Attributes:
-        bands: 1 (gray) or 3 (RGB).
-        resize: (height, width) of every image and mask; None keeps their sizes.
-        max_value: The image value that becomes 1; None: 255 for 8-bit files, 65535 for 16-bit ones.
-        mean: One value a band, in units of [0, 1].
-        std: The same.
-    """
-
-    bands: int
-    resize: tuple[int, int] | None
-    max_value: float | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.bands:
-            raise ValueError(f"got {len(self.mean)} means and {len(self.std)} stds for {self.bands} bands")
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image, resized: (H, W, bands) uint8 or uint16."""
-        return self.resized(read_image(path, self.bands))
-
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """`image` (H, W, bands) at the size of `resize`."""
-        return image if self.resize is None else resize_image(image, self.resize)
-
-    def augmentable(self, image: np.ndarray) -> np.ndarray:
-        """The same values as augmentation takes them: uint8 where that loses nothing, else float32 in [0, 1]."""
-        if image.dtype == np.float32 or (image.dtype == np.uint8 and self.max_value in (None, 255)):
-            return image
-        return unit_range(image, self.max_value)
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """What the model sees, (H, W, bands) float32.
-
-        Args:
-            image: What `read` returned, uint8 or uint16, or what `augmentable` did, uint8 or float32 in [0, 1].
-        """
-        image = self.augmentable(image)
-        one = 255.0 if image.dtype == np.uint8 else 1.0
-        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
-        height, width, bands = image.shape
-        # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
-        scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
-        offset = np.tile((-mean / std).astype(np.float32), width)
-        rows = np.multiply(image.reshape(height, width * bands), scale, dtype=np.float32)
-        rows += offset
-        return rows.reshape(height, width, bands)
 
 
 def sample_seed(run_seed: int, epoch: int, sample_index: int, crop_index: int) -> int:
@@ -116,14 +64,19 @@ def steps_per_epoch(num_samples: int, batch_size: int, crops_per_image: int = 1)
 def load_pair(
     sample: Sample, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an image and its mask.
+    """Reads an image and its mask, whole.
 
     Returns:
-        (H, W, bands) uint8 or uint16 and (H, W) uint8 class indices or void, both resized.
+        (H, W, bands) uint8, uint16, or float32 in units of the value range where `Preprocessing.reads_plainly` is
+        false; and (H, W) uint8 class indices or void, both resized.
 
     Raises:
-        DataError: A file is broken, a label is unknown, or the two sizes differ.
+        DataError: A file is broken or too large, a label is unknown, or the two sizes differ.
     """
+    if not preprocessing.reads_plainly(sample.image):
+        pixels = SampleSource(sample, labels, encoding, preprocessing).read_resized()
+        return pixels.image, pixels.mask
+    assert isinstance(sample.image, Path)  # a slice is not read plainly
     image = read_image(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
     if image.shape[:2] != mask.shape:
@@ -143,7 +96,7 @@ def training_batches(
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     *,
-    pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None = None,
+    pixel_weights: PixelWeights | None = None,
     batch_size: int,
     seed: int,
     epochs: int,
@@ -190,16 +143,28 @@ def training_batches(
         order = epoch_order(len(samples) * crops_per_image, seed, int(epoch))[: steps * batch_size]
         return np.stack([np.full_like(order, epoch), order // crops_per_image, order % crops_per_image], axis=1)
 
-    def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
-        epoch, index, crop_index = (int(value) for value in draw)
-        image, mask = load_pair(samples[index], labels, encoding, source)
-        if crop is None and preprocessing.resize is None and mask.shape != size:
+    def check_size(sample: Sample, shape: tuple[int, ...]) -> None:
+        if shape != size:
             raise DataError(
-                f"{samples[index].image} is {_size(mask)} (height x width) but {samples[0].image} is "
+                f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {samples[0].image} is "
                 f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
             )
+
+    def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
+        epoch, index, crop_index = (int(value) for value in draw)
+        if augmentation is not None and not source.reads_plainly(samples[index].image):
+            whole = SampleSource(samples[index], labels, encoding, source, pixel_weights)
+            if crop is None and preprocessing.resize is None:
+                check_size(samples[index], whole.shape)
+            pixels, missing = augmentation.of_source(whole, sample_seed(seed, epoch, index, crop_index))
+            maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
+            return preprocessing.prepare(pixels.image, missing), *maps
+        image, mask = load_pair(samples[index], labels, encoding, source)
+        if crop is None and preprocessing.resize is None:
+            check_size(samples[index], mask.shape)
         maps = [mask] if pixel_weights is None else [mask, pixel_weights(samples[index].mask, mask)]
         if augmentation is not None:
+            augmentation.check_stored(image.dtype, samples[index].image)
             image = preprocessing.augmentable(image)
             image, *maps = augmentation(image, mask, sample_seed(seed, epoch, index, crop_index), *maps[1:])
         return preprocessing.prepare(image), *maps
@@ -230,22 +195,43 @@ def evaluation_batches(
     """One pass over `samples`, whole images in their order, nothing dropped and nothing random.
 
     Without `preprocessing.resize` the images may differ in size, and padding them to one would invent pixels: then
-    batches hold one image, whatever `batch_size` says.
+    batches hold one image, whatever `batch_size` says; and large rasters come in tiles whose margins, there for the
+    model to see, are void (`seg.data.sources.evaluation_views`).
 
     Returns:
         A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8); the last batch may be smaller.
     """
+    views = evaluation_views(samples, preprocessing)
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = load_pair(samples[int(index)], labels, encoding, preprocessing)
-        return preprocessing.prepare(image), mask
+        return load_view(views[int(index)], labels, encoding, preprocessing)[1:]
 
-    dataset = tf.data.Dataset.range(len(samples)).map(
+    dataset = tf.data.Dataset.range(len(views)).map(
         _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands)),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
     return dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES)
+
+
+def load_view(
+    view: View, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one step of an evaluation sees of a sample.
+
+    Returns:
+        A picture of it (h, w, 1 or 3) uint8 or float32, the model's input (h, w, bands) float32, and the mask (h, w)
+        uint8, void where nothing is scored.
+    """
+    if preprocessing.reads_plainly(view.sample.image):
+        image, mask = load_pair(view.sample, labels, encoding, preprocessing)
+        return preprocessing.augmentable(image), preprocessing.prepare(image), mask
+    pixels = SampleSource(view.sample, labels, encoding, preprocessing).read_resized(view.window)
+    mask = pixels.mask
+    if view.scored is not None:
+        mask = np.full_like(mask, labels.ignore_index)
+        mask[view.scored.slices] = pixels.mask[view.scored.slices]
+    return preprocessing.picture(pixels.image), preprocessing.prepare(pixels.image, pixels.missing), mask
 
 
 @contextmanager

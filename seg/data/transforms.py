@@ -18,7 +18,11 @@ import cv2
 import numpy as np
 
 from seg.data.images import resize_image, resize_mask
-from seg.errors import ConfigError
+from seg.data.sources import Pixels, SampleSource
+from seg.data.storage import File
+from seg.data.warps import warp, warp_source
+from seg.data.warps import window_matrix as window_matrix
+from seg.errors import ConfigError, DataError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for its newest version
 
@@ -28,6 +32,8 @@ from albumentations.core.type_definitions import Targets  # noqa: E402
 cv2.setNumThreads(0)  # the pipeline already runs one image a thread
 
 ELASTIC_GRID = (3, 3)  # Ronneberger 2015, section 3.1
+# What images other than 3-band 8-bit ones may have.
+ANY_BANDS = ("horizontal_flip", "vertical_flip", "rotate90", "scale", "rotate", "elastic", "brightness", "contrast")
 HUE_PER_JITTER = 0.25  # jitter 0.2 turns the hue by up to 0.05 of the circle, 18 degrees: leaves stay green
 
 
@@ -37,6 +43,9 @@ class Augmentation:
 
     The order is flips, then one warp (resize, quarter turn, scale, rotation, elastic, crop), then colour. What the warp
     brings in from outside the image is 0 in the image and `ignore_index` in the mask.
+
+    Images of any number of bands and of any value range are taken; brightness and contrast change values in units of
+    that range (`seg.data.preprocessing`), `colour_jitter` needs the hues of 3-band 8-bit images.
 
     Attributes:
         horizontal_flip: Probability in [0, 1].
@@ -53,10 +62,11 @@ class Augmentation:
         resize: (height, width) that the image is resized to before all this; None: it is not. Done here, in the same
             warp, because a zoom into an image resized before shows a blur where the file has detail.
         ignore_index: The mask value of void.
-        bands: Bands of the images, 1 or 3.
+        bands: Bands of the images.
+        saturate: Float images end at 0 and 1, as 8-bit ones do at 0 and 255; False where values lie beyond their range.
 
     Raises:
-        ConfigError: `colour_jitter` is set for gray images.
+        ConfigError: `colour_jitter` is set for images of other than 3 bands.
     """
 
     horizontal_flip: float = 0.0
@@ -72,13 +82,15 @@ class Augmentation:
     resize: tuple[int, int] | None = None
     ignore_index: int = 255
     bands: int = 3
+    saturate: bool = True
     _per_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.colour_jitter and self.bands != 3:
             raise ConfigError(
-                f"augmentation.colour_jitter: got {self.colour_jitter} for images of {self.bands} band, "
-                "allowed: 0, or images of 3 bands"
+                f"augmentation.colour_jitter: got {self.colour_jitter} for images of {self.bands} "
+                f"band{'s' if self.bands > 1 else ''}, allowed: 0, or 3-band 8-bit images; "
+                f"for others: {', '.join(ANY_BANDS)}"
             )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: got {self.scale}, allowed: 0 < smallest <= largest")
@@ -101,41 +113,98 @@ class Augmentation:
         """
         if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
-        compose = self._compose()
+        compose = self._compose(from_source=False)
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         weights = {} if pixel_weights is None else {"pixel_weights": pixel_weights}
         drawn = compose(image=image, mask=mask, **weights)
         new_image = drawn["image"].reshape(*drawn["mask"].shape, self.bands)  # OpenCV drops a single band's axis
-        if new_image.dtype == np.float32 and (self.brightness or self.contrast or self.colour_jitter):
-            new_image = np.clip(new_image, 0.0, 1.0)  # as uint8 images saturate
         return tuple(
-            np.ascontiguousarray(array) for array in (new_image, drawn["mask"], *(drawn[key] for key in weights))
+            np.ascontiguousarray(array)
+            for array in (self._saturated(new_image), drawn["mask"], *(drawn[key] for key in weights))
         )
 
-    def _compose(self) -> albumentations.Compose:
-        """This thread's pipeline: its transforms hold the random state, so threads cannot share one."""
-        if not hasattr(self._per_thread, "compose"):
-            self._per_thread.compose = albumentations.Compose(
-                self._transforms(), additional_targets={"pixel_weights": "mask"}
-            )
-        return self._per_thread.compose
+    def of_source(self, source: SampleSource, seed: int) -> tuple[Pixels, np.ndarray]:
+        """The version that a call with the whole image would give, of which only what it shows is read.
 
-    def _transforms(self) -> list[albumentations.BasicTransform]:
+        The draws are those of the call, so that a crop is the same whichever way it is read; values differ by the
+        rounding of interpolated coordinates.
+
+        Args:
+            source: The sample.
+            seed: Any integer >= 0.
+
+        Returns:
+            The pixels, contiguous, and (h, w, B) bool: true where a value is missing or from outside the image.
+
+        Raises:
+            DataError: `colour_jitter` is set, and the image does not hold 8-bit values; or it cannot be read.
+        """
+        compose = self._compose(from_source=True)
+        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        read: list[Pixels] = []
+        corners = np.arange(4, dtype=np.uint8).reshape(2, 2)  # flipped in the image's place, they tell how
+        drawn = compose(image=corners, mask=corners, source=source, read=read)
+        pixels = read[0]
+        self.check_stored(np.dtype(pixels.stored), source.sample.image)
+        image = self._saturated(drawn["image"].reshape(*pixels.mask.shape, self.bands))
+        assert pixels.missing is not None  # RandomWindow always gives it
+        return pixels._replace(image=np.ascontiguousarray(image)), pixels.missing
+
+    def check_stored(self, dtype: np.dtype, file: File) -> None:
+        """Refuses images whose values `colour_jitter` cannot take.
+
+        Raises:
+            DataError: It is set, and the file holds other than 8-bit values.
+        """
+        if self.colour_jitter and dtype != np.uint8:
+            raise DataError(
+                f"{file}: holds {dtype} values, which augmentation.colour_jitter does not take (3-band 8-bit images "
+                f"only); allowed: {', '.join(ANY_BANDS)}"
+            )
+
+    def _saturated(self, image: np.ndarray) -> np.ndarray:
+        """Float images end where 8-bit ones do."""
+        if image.dtype == np.float32 and self.saturate and (self.brightness or self.contrast or self.colour_jitter):
+            return np.clip(image, 0.0, 1.0)
+        return image
+
+    def _compose(self, from_source: bool) -> albumentations.Compose:
+        """This thread's pipeline: its transforms hold the random state, so threads cannot share one."""
+        name = "from_source" if from_source else "of_arrays"
+        if not hasattr(self._per_thread, name):
+            transforms = self._transforms(from_source)
+            targets = {"pixel_weights": "mask"}
+            setattr(self._per_thread, name, albumentations.Compose(transforms, additional_targets=targets))
+        return getattr(self._per_thread, name)
+
+    def _transforms(self, from_source: bool) -> list[albumentations.BasicTransform]:
         transforms: list[albumentations.BasicTransform] = []
         if self.horizontal_flip:
             transforms.append(albumentations.HorizontalFlip(p=self.horizontal_flip))
         if self.vertical_flip:
             transforms.append(albumentations.VerticalFlip(p=self.vertical_flip))
-        if self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop or self.resize:
+        warped = self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop or self.resize
+        if warped or from_source:
             window = (self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
             transforms.append(RandomWindow(*window, self.ignore_index))
         if self.brightness or self.contrast:
-            transforms.append(albumentations.RandomBrightnessContrast(self.brightness, self.contrast, p=1.0))
+            kind = albumentations.RandomBrightnessContrast if self.saturate else OpenBrightnessContrast
+            transforms.append(kind(self.brightness, self.contrast, p=1.0))
         if self.colour_jitter:
             saturation = (max(0.0, 1.0 - self.colour_jitter), 1.0 + self.colour_jitter)
             hue = min(0.5, self.colour_jitter * HUE_PER_JITTER)
             transforms.append(albumentations.ColorJitter((1.0, 1.0), (1.0, 1.0), saturation, (-hue, hue), p=1.0))
         return transforms
+
+
+class OpenBrightnessContrast(albumentations.RandomBrightnessContrast):
+    """The same draws; float values beyond [0, 1] are neither cut off before nor after."""
+
+    def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
+        """alpha value + beta."""
+        if img.dtype != np.float32:
+            return super().apply(img, alpha, beta, **params)
+        return img * np.float32(alpha) + np.float32(beta)
 
 
 class RandomWindow(albumentations.DualTransform):
@@ -169,7 +238,9 @@ class RandomWindow(albumentations.DualTransform):
         """Draws the warp: the size to shrink to, the (2, 3) matrix from output to shrunk pixels, the output size, the
         displacements."""
         draw = self.py_random
-        height, width = self.resize or params["shape"][:2]
+        source = data.get("source")
+        shape = params["shape"][:2] if source is None else source.shape
+        height, width = self.resize or shape
         size = self.crop or (height, width)
         scale = math.exp(draw.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         quarters = draw.randint(1, 3) if draw.random() < self.rotate90 else 0
@@ -179,21 +250,27 @@ class RandomWindow(albumentations.DualTransform):
         slack = [round(scale * whole - part) for whole, part in zip(turned, size, strict=True)]
         top, left = (draw.randint(min(0, pixels), max(0, pixels)) for pixels in slack)
         zoomed = (round(scale * height), round(scale * width))
-        shrunk = tuple(max(1, min(pair)) for pair in zip(params["shape"][:2], zoomed, strict=True))
+        shrunk = tuple(max(1, min(pair)) for pair in zip(shape, zoomed, strict=True))
         matrix = window_matrix(shrunk, (height, width), turned, scale, angle, top, left)
         bend = None
         if self.elastic:
             bend = self.random_generator.normal(0.0, self.elastic, (*ELASTIC_GRID, 2)).astype(np.float32)
-        return {"shrunk": shrunk, "matrix": matrix, "size": size, "bend": bend}
+        if source is not None:
+            data["read"].append(warp_source(source, data["image"], shrunk, matrix, size, bend, self.ignore_index))
+        return {"shrunk": shrunk, "matrix": matrix, "size": size, "bend": bend, "read": data.get("read")}
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         """Warps an image (H, W, B), linear interpolation, 0 outside."""
+        if params["read"]:
+            return params["read"][0].image
         return warp(
             resize_image(img, params["shrunk"]), params["matrix"], params["size"], params["bend"], cv2.INTER_LINEAR, 0
         )
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         """Warps a mask (H, W), or its pixels' weights, nearest pixel, void outside."""
+        if params["read"]:
+            return params["read"][0].mask
         return warp(
             resize_mask(mask, params["shrunk"]),
             params["matrix"],
@@ -202,61 +279,3 @@ class RandomWindow(albumentations.DualTransform):
             cv2.INTER_NEAREST,
             self.ignore_index,
         )
-
-
-def window_matrix(
-    shape: tuple[int, int],
-    resized: tuple[int, int],
-    turned: tuple[int, int],
-    scale: float,
-    angle: float,
-    top: float,
-    left: float,
-) -> np.ndarray:
-    """(2, 3) matrix from output (x, y) to input (x, y) of a zoom and turn about the centre, seen through a window.
-
-    Args:
-        shape: (height, width) of the input.
-        resized: The same after the resizing that is part of the warp.
-        turned: The same after the quarter turns, whose zoomed version the window is cut from.
-        scale: Zoom; 2 shows everything twice as large.
-        angle: Turn in radians, counter-clockwise as seen.
-        top: First row of the window in the zoomed, turned image; negative pads.
-        left: Its first column.
-    """
-    cos, sin = math.cos(angle), math.sin(angle)
-    per_pixel = np.array([[shape[1] / resized[1]], [shape[0] / resized[0]]]) / scale  # input pixels an output pixel
-    linear = per_pixel * np.array([[cos, -sin], [sin, cos]])
-    centre = np.array([shape[1], shape[0]]) / 2  # in a pixel's corner coordinates: index + 0.5
-    window_centre = scale * np.array([turned[1], turned[0]]) / 2 - np.array([left, top])
-    shift = centre - 0.5 - linear @ (window_centre - 0.5)
-    return np.column_stack([linear, shift])
-
-
-def warp(
-    pixels: np.ndarray,
-    matrix: np.ndarray,
-    size: tuple[int, int],
-    bend: np.ndarray | None,
-    interpolation: int,
-    outside: int,
-) -> np.ndarray:
-    """Samples `pixels` at matrix @ (x, y, 1) + displacement for every output pixel.
-
-    Args:
-        pixels: (H, W) or (H, W, B) uint8 or float32.
-        matrix: (2, 3), output to input, in (x, y).
-        size: (height, width) of the output.
-        bend: None, or displacements (rows, columns, 2) in input pixels on a coarse grid, bicubic between.
-        interpolation: OpenCV's constant.
-        outside: What pixels from outside become.
-    """
-    height, width = size
-    if bend is None:
-        flags = interpolation | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=(outside,) * 4)
-    displacement = cv2.resize(bend, (width, height), interpolation=cv2.INTER_CUBIC)  # (H, W, 2)
-    y, x = np.ogrid[:height, :width]
-    map_x = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + displacement[..., 0]).astype(np.float32)
-    map_y = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + displacement[..., 1]).astype(np.float32)
-    return cv2.remap(pixels, map_x, map_y, interpolation, borderValue=(outside,) * 4)
