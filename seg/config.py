@@ -211,8 +211,13 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     labels, inputs, augmentation = (sections.get(key) for key in ("labels", "input", "augmentation"))
     weights, loss = sections.get("class_weights"), sections.get("loss")
     schedule, training = sections.get("schedule"), sections.get("training")
-    if inputs and augmentation and inputs.bands == 1 and augmentation.colour_jitter:
-        yield "augmentation.colour_jitter", "has no effect on gray images (input.bands is 1), allowed: 0"
+    if inputs and augmentation and inputs.num_bands != 3 and augmentation.colour_jitter:
+        bands = inputs.bands if isinstance(inputs.bands, int) else list(inputs.bands)
+        others = ", ".join(key for key in type(augmentation).model_fields if key != "colour_jitter")
+        yield (
+            "augmentation.colour_jitter",
+            f"is for 3-band 8-bit images (input.bands is {bands}), allowed: 0; for these images: {others}",
+        )
     if isinstance(schedule, CosineSchedule) and training and schedule.warmup_epochs >= training.epochs:
         yield (
             "schedule.warmup_epochs",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     import keras
 
     from seg.balance import ClassCounts
+    from seg.data.band_statistics import BandStatistics
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.training.callbacks import OverlaySample
@@ -74,7 +75,7 @@ def train(config: Config, run: RunDir) -> None:
     from seg import build
 
     splits = build.samples(config)
-    counts = count_classes(config, run, splits["train"])
+    counts, statistics = count_training(config, run, splits["train"])
     weights = build.weights(config, counts)
 
     from seg.training.hardware import start_tensorflow
@@ -83,25 +84,62 @@ def train(config: Config, run: RunDir) -> None:
     from seg.data.dataset import steps_per_epoch, user_errors
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
-    start_run(run, config, splits, counts, weights)
+    start_run(run, config, splits, counts, weights, statistics)
     model, confusion = build_model(config, run, weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"])
+        val = build.evaluation_data(config, splits["val"], statistics)
         if not finished(config, log):
             model.fit(
-                build.training_data(config, splits["train"], first_epoch=len(log)),
+                build.training_data(config, splits["train"], len(log), statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights)),
+                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights), statistics),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
         model.load_weights(run.best)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
+
+
+def count_training(config: Config, run: RunDir, samples: Sequence[Sample]) -> tuple[ClassCounts, BandStatistics | None]:
+    """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
+
+    Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
+    which are void then. A resumed run has both in its folder.
+    """
+    from seg import build
+    from seg.balance.pairs import count_pairs, fingerprint_pairs
+    from seg.data.band_statistics import BandStatistics
+
+    root, wanted = Path(config.data.root), build.needs_statistics(config)
+    counted = run.counts.exists() or config.class_weights.counts is not None
+    if wanted and run.bands.exists():
+        statistics = BandStatistics.load(run.bands)
+        try:
+            statistics.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+        except DataError as error:
+            raise DataError(f"{run.bands}: {error}") from None
+        return count_classes(config, run, samples), statistics
+    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
+        return count_classes(config, run, samples), None
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes and bands", total=len(samples))
+        counts, statistics = count_pairs(
+            samples,
+            build.label_set(config),
+            build.mask_encoding(config),
+            root=root,
+            bands=config.input.bands,
+            nodata=config.input.nodata,
+            clip=build.clip(config),
+            with_statistics=wanted,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    return (count_classes(config, run, samples) if counted else counts), statistics
 
 
 def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts:
@@ -127,7 +165,14 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
         )
 
 
-def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, weights: np.ndarray) -> None:
+def start_run(
+    run: RunDir,
+    config: Config,
+    splits: Splits,
+    counts: ClassCounts,
+    weights: np.ndarray,
+    statistics: BandStatistics | None = None,
+) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
     from seg.balance import weight_warnings
 
@@ -135,6 +180,8 @@ def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, 
         run.create(config)
         counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(counts.names, weights.tolist(), strict=True)))
+    if statistics is not None and not run.bands.exists():
+        statistics.save(run.bands)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     table = Table("class", "pixels", "share", "images", "weight", title="training masks")
     for row in class_rows(counts, weights):
@@ -240,6 +287,7 @@ def callbacks(
     steps: int,
     val: Sequence[Sample],
     classes: list[tuple[str, ...]],
+    statistics: BandStatistics | None = None,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
     from seg import build
@@ -255,27 +303,33 @@ def callbacks(
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
-        on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),
+        on.TensorBoardLog(
+            run.tensorboard,
+            build.label_set(config),
+            texts=texts,
+            overlays=overlay_samples(config, val, statistics),
+        ),
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 
 
-def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySample]:
-    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them."""
+def overlay_samples(
+    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
+) -> list[OverlaySample]:
+    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them; of large
+    rasters their middle."""
     from seg import build
-    from seg.data.dataset import load_pair
+    from seg.data.dataset import load_view
+    from seg.data.sources import middle_view
     from seg.training.callbacks import OverlaySample
 
     count = min(config.output.overlays, len(samples))
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
-    preprocessing = build.preprocessing(config)
-    drawn = []
-    for sample in chosen:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
-        picture = preprocessing.augmentable(image)  # uint8, or float in [0, 1]
-        drawn.append(OverlaySample(sample.image.stem, picture, preprocessing.prepare(image), mask))
-    return drawn
+    preprocessing = build.preprocessing(config, statistics)
+    labels, encoding = build.label_set(config), build.mask_encoding(config)
+    drawn = [load_view(middle_view(sample, preprocessing), labels, encoding, preprocessing) for sample in chosen]
+    return [OverlaySample(sample.image.stem, *view) for sample, view in zip(chosen, drawn, strict=True)]
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:

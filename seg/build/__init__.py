@@ -2,9 +2,12 @@
 
 from seg.build.data import (
     augmentation,
+    clip,
     evaluation_data,
     label_set,
     mask_encoding,
+    may_miss_pixels,
+    needs_statistics,
     pixel_weights,
     preprocessing,
     samples,
@@ -15,10 +18,13 @@ from seg.build.models import network, optimizer
 
 __all__ = [
     "augmentation",
+    "clip",
     "evaluation_data",
     "label_set",
     "loss",
     "mask_encoding",
+    "may_miss_pixels",
+    "needs_statistics",
     "network",
     "online_weights",
     "optimizer",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 from seg.config_data import FolderData, FractionData, SceneData, TableData
 from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks
 from seg.config_tree import Config
-from seg.data.images import image_size
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.reading import check_pairs, image_size, is_plain
 from seg.data.samples import (
     Sample,
     Splits,
@@ -20,14 +20,16 @@ from seg.data.samples import (
     samples_from_table,
 )
 from seg.data.scenes import SCENE_LABELS, write_scenes
+from seg.data.volumes import expand_slices, refuse_volumes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from seg.data.band_statistics import BandStatistics, Clip
     from seg.data.border_map import BorderWeights
-    from seg.data.dataset import Preprocessing
+    from seg.data.preprocessing import Preprocessing
     from seg.data.transforms import Augmentation
 
 
@@ -56,6 +58,13 @@ def samples(config: Config) -> Splits:
     if isinstance(config.data, SceneData):
         _check_scene_labels(config.labels)
     splits = _find_samples(config.data)
+    slices = None if isinstance(config.data, SceneData) else config.data.slices
+    if slices is not None:
+        splits = expand_slices(splits, slices.axis)
+    else:
+        refuse_volumes(splits)
+    for members in splits.values():
+        check_pairs(members)
     check_sizes(splits, image_size)
     return splits
 
@@ -113,17 +122,56 @@ def pixel_weights(config: Config) -> BorderWeights | None:
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
 
 
-def preprocessing(config: Config) -> Preprocessing:
-    """From image file to model input."""
-    from seg.data.dataset import Preprocessing
+def clip(config: Config) -> Clip | None:
+    """What values are cut off at."""
+    from seg.data.band_statistics import Clip
+
+    section = config.input.clip
+    return None if section is None else Clip(section.values, section.percentiles)
+
+
+def needs_statistics(config: Config) -> bool:
+    """Whether something of the images has to be counted before their values can be normalised."""
+    section = config.input
+    return section.normalize == "counted" or (section.clip is not None and section.clip.percentiles is not None)
+
+
+def may_miss_pixels(config: Config, samples: Sequence[Sample]) -> bool:
+    """Whether images may have pixels without data, which their masks do not know of: rasters and volumes may."""
+    return config.input.nodata is not None or not all(is_plain(sample.image) for sample in samples)
+
+
+def preprocessing(config: Config, statistics: BandStatistics | None = None) -> Preprocessing:
+    """From image file to model input.
+
+    Args:
+        config: The configuration.
+        statistics: Those of the training images, where `needs_statistics` says so.
+    """
+    from seg.data.preprocessing import Preprocessing, ValueRange
 
     section = config.input
+    bands = section.num_bands
+    mean, std = (section.mean,) * bands, (section.std,) * bands
+    value_range = None
+    if needs_statistics(config):
+        if statistics is None:
+            raise ValueError("statistics: got None, allowed with input.normalize: counted or percentiles: the counted")
+        value_range, counted_mean, counted_std = statistics.scaling()
+        if section.normalize == "counted":
+            mean, std = counted_mean, counted_std
+    elif section.clip is not None and section.clip.values is not None:
+        low, high = section.clip.values
+        value_range = ValueRange((low,) * bands, (high,) * bands, clip=True)
     return Preprocessing(
-        bands=section.bands,
+        bands=bands,
         resize=section.resize,
         max_value=section.max_value,
-        mean=(section.mean,) * section.bands,
-        std=(section.std,) * section.bands,
+        mean=mean,
+        std=std,
+        selection=None if isinstance(section.bands, int) else section.bands,
+        nodata=section.nodata,
+        value_range=value_range,
     )
 
 
@@ -135,12 +183,15 @@ def augmentation(config: Config) -> Augmentation:
         **config.augmentation.model_dump(),
         crop=config.input.crop,
         resize=config.input.resize,
-        bands=config.input.bands,
+        bands=config.input.num_bands,
         ignore_index=config.labels.ignore_index,
+        saturate=config.input.normalize == "fixed" or config.input.clip is not None,
     )
 
 
-def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 0) -> tf.data.Dataset:
+def training_data(
+    config: Config, samples: Sequence[Sample], first_epoch: int = 0, statistics: BandStatistics | None = None
+) -> tf.data.Dataset:
     """The training batches from `first_epoch` on, as one stream over the epochs."""
     from seg.data.dataset import training_batches
 
@@ -148,7 +199,7 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         augmentation(config),
         pixel_weights=pixel_weights(config),
         batch_size=config.training.batch_size,
@@ -160,15 +211,17 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
     )
 
 
-def evaluation_data(config: Config, samples: Sequence[Sample]) -> tf.data.Dataset:
-    """One pass over whole images."""
+def evaluation_data(
+    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
+) -> tf.data.Dataset:
+    """One pass over whole images, large rasters in tiles."""
     from seg.data.dataset import evaluation_batches
 
     return evaluation_batches(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         batch_size=config.training.batch_size,
         workers=config.training.workers,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from seg.data.rasters import check_grids, is_raster, raster_header, read_mask_ra
 from seg.data.samples import Sample
 from seg.data.storage import File, VolumeSlice
 from seg.data.volumes import read_mask_slice, read_slice, slice_shape
-from seg.data.windows import Window
+from seg.data.windows import Window, blocks
 from seg.errors import DataError
 
 Bands = int | tuple[int, ...]  # how many there must be, or the numbers, from 1, of those to use
@@ -71,11 +71,14 @@ def read_values(
 def _read_plain(path: Path, bands: Bands) -> np.ndarray:
     if isinstance(bands, int) and bands in (1, 3):
         return read_image(path, bands)
-    wanted = range(1, bands + 1) if isinstance(bands, int) else bands
-    image = read_image(path, 1) if set(wanted) == {1} else read_image(path, 3)
-    if max(wanted) > image.shape[2]:
-        raise DataError(f"{path}: has no band {max(wanted)} (input.bands), allowed: 1 to {image.shape[2]}")
-    return np.ascontiguousarray(image[..., [number - 1 for number in wanted]])
+    image = read_image(path, 1 if isinstance(bands, tuple) and set(bands) == {1} else 3)
+    if isinstance(bands, int):
+        raise DataError(
+            f"{path}: has 1 or 3 bands where input.bands is {bands}; allowed: 1 or 3, or a list such as [1, 2]"
+        )
+    if max(bands) > image.shape[2]:
+        raise DataError(f"{path}: has no band {max(bands)} (input.bands), allowed: 1 to {image.shape[2]}")
+    return np.ascontiguousarray(image[..., [number - 1 for number in bands]])
 
 
 def stored_mask(file: File, window: Window | None) -> tuple[np.ndarray, float | None] | None:
@@ -84,6 +87,15 @@ def stored_mask(file: File, window: Window | None) -> tuple[np.ndarray, float | 
         values = read_mask_slice(file)
         return (values if window is None else np.ascontiguousarray(values[window.slices])), None
     return read_mask_raster(file, window) if isinstance(file, Path) and is_raster(file) else None
+
+
+def stored_blocks(file: File) -> Iterator[Window | None]:
+    """Windows that cover an image or mask, each pixel once: a raster's along its stored blocks, else all at once."""
+    if isinstance(file, Path) and is_raster(file):
+        header = raster_header(file)
+        yield from blocks(header.shape, header.block)
+    else:
+        yield None
 
 
 def check_pairs(samples: Sequence[Sample]) -> None:

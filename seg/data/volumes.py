@@ -26,7 +26,7 @@ import numpy as np
 from seg.data.images import VOLUME_SUFFIXES
 from seg.data.rasters import opened, read_mask_raster, read_raster
 from seg.data.samples import Sample, Splits
-from seg.data.storage import VolumeSlice, file_state, read_bytes
+from seg.data.storage import VolumeSlice, file_state, read_bytes, write_bytes
 from seg.errors import ConfigError, DataError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -254,6 +254,14 @@ def expand_slices(splits: Splits, axis: int) -> Splits:
     return {split: [part for sample in samples for part in _slices(sample, axis)] for split, samples in splits.items()}
 
 
+def refuse_volumes(splits: Splits) -> None:
+    """Raises a DataError for the first NIfTI file: which slices of it are samples has to be said."""
+    for sample in (sample for samples in splits.values() for sample in samples):
+        for file in (sample.image, sample.mask):
+            if isinstance(file, Path) and is_nifti(file):
+                raise DataError(f"{file}: is a volume; allowed: data.slices: {{axis: 0, 1 or 2}}, or pictures")
+
+
 def _slices(sample: Sample, axis: int) -> list[Sample]:
     image, mask = sample.image, sample.mask
     assert isinstance(image, Path) and isinstance(mask, Path)
@@ -283,6 +291,21 @@ def check_volumes(image: Path, mask: Path) -> None:
             f"{image} has the affine {ours.affine[:3].round(4).tolist()} but its mask {mask} has "
             f"{theirs.affine[:3].round(4).tolist()}; allowed: the same; resample the mask onto the image"
         )
+
+
+def write_nifti(path: Path, mask: np.ndarray, like: Path) -> None:
+    """Writes a uint8 volume as .nii.gz with the affine of another, whole or not at all.
+
+    Args:
+        path: The new file.
+        mask: (X, Y, Z) uint8.
+        like: The NIfTI that it is of.
+    """
+    nibabel = _nibabel()
+    image = nibabel.Nifti1Image(mask, volume_header(like).affine)
+    zooms = _open_nifti(like).header.get_xyzt_units()
+    image.header.set_xyzt_units(*zooms)
+    write_bytes(path, gzip.compress(image.to_bytes(), mtime=0))
 
 
 def _times(shape: Sequence[int]) -> str:
