@@ -183,7 +183,7 @@ def read_raster(
         numbers = _band_numbers(path, header, bands)
         area = _area(path, header, window, len(numbers))
         values = np.ascontiguousarray(dataset.read(numbers, window=area).transpose(1, 2, 0))  # (h, w, B)
-        hidden = _hidden(dataset, area)
+        hidden = _hidden(dataset, area, numbers)
     empty = [header.nodata[number - 1] for number in numbers] if nodata is None else [nodata] * len(numbers)
     if nodata is not None and not _fits(nodata, values.dtype):
         raise DataError(
@@ -221,9 +221,14 @@ def _fits(value: float, dtype: np.dtype) -> bool:
     return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
-def _hidden(dataset: Any, area: Any) -> np.ndarray | None:
-    """(h, w) bool, true where an alpha band or a mask of the whole dataset says that there is nothing."""
-    if _rasterio().enums.MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
+def _hidden(dataset: Any, area: Any, numbers: Sequence[int]) -> np.ndarray | None:
+    """(h, w) bool, true where an alpha band or a mask of the whole dataset says that there is nothing.
+
+    An alpha band among those wanted is no alpha band: GDAL calls the fourth band of 8-bit files so unless told.
+    """
+    enums = _rasterio().enums
+    alphas = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == enums.ColorInterp.alpha]
+    if enums.MaskFlags.per_dataset not in dataset.mask_flag_enums[0] or set(alphas) & set(numbers):
         return None
     return dataset.dataset_mask(window=area) == 0
 
@@ -241,7 +246,7 @@ def _band_numbers(path: Path, header: RasterHeader, bands: Sequence[int] | int) 
     if isinstance(bands, int):
         if header.colours == 1:
             return [1] * bands
-        if header.colours != bands:
+        if bands not in (header.colours, header.count):
             raise DataError(
                 f"{path}: has {header.colours} bands where input.bands is {bands}; "
                 f"allowed: {header.colours}, or a list of the bands to use such as [1, 2, 3]"
@@ -254,14 +259,13 @@ def _band_numbers(path: Path, header: RasterHeader, bands: Sequence[int] | int) 
 
 
 def _area(path: Path, header: RasterHeader, window: Window | None, bands: int) -> Any:
-    if window is None:
-        if header.height * header.width * bands > WHOLE_VALUES:
-            raise DataError(
-                f"{path}: {header.height} x {header.width} pixels of {bands} band(s) are too many to be read as one "
-                f"(allowed: {WHOLE_VALUES:,} values); set input.crop and leave out input.resize, "
-                "so that it is read by windows, or cut it into tiles"
-            )
-        window = Window(0, 0, header.height, header.width)
+    window = Window(0, 0, header.height, header.width) if window is None else window
+    if window.height * window.width * bands > WHOLE_VALUES:
+        raise DataError(
+            f"{path}: {window.height} x {window.width} pixels of {bands} band(s) are too many to be read as one "
+            f"(allowed: {WHOLE_VALUES:,} values); set input.crop and leave out input.resize, "
+            "so that it is read by windows, or cut it into tiles"
+        )
     return _rasterio().windows.Window(window.left, window.top, window.width, window.height)
 
 

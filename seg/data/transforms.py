@@ -186,7 +186,7 @@ class Augmentation:
         warped = self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop or self.resize
         if warped or from_source:
             window = (self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
-            transforms.append(RandomWindow(*window, self.ignore_index))
+            transforms.append(RandomWindow(*window, self.ignore_index, draws=bool(warped)))
         if self.brightness or self.contrast:
             kind = albumentations.RandomBrightnessContrast if self.saturate else OpenBrightnessContrast
             transforms.append(kind(self.brightness, self.contrast, p=1.0))
@@ -228,8 +228,10 @@ class RandomWindow(albumentations.DualTransform):
         resize: tuple[int, int] | None,
         crop: tuple[int, int] | None,
         ignore_index: int,
+        draws: bool = True,
     ) -> None:
         super().__init__(p=1.0)
+        self.draws = draws  # False: reads the whole image, and leaves the random stream to the other transforms
         self.rotate90, self.scale, self.rotate, self.elastic = rotate90, scale, rotate, elastic
         self.resize, self.crop = resize, crop
         self.ignore_index = ignore_index
@@ -237,7 +239,7 @@ class RandomWindow(albumentations.DualTransform):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draws the warp: the size to shrink to, the (2, 3) matrix from output to shrunk pixels, the output size, the
         displacements."""
-        draw = self.py_random
+        draw = self.py_random if self.draws else random.Random(0)
         source = data.get("source")
         shape = params["shape"][:2] if source is None else source.shape
         height, width = self.resize or shape

@@ -84,7 +84,8 @@ def _header(path: Path, size: int, version: str) -> VolumeHeader:
 def _pages(path: Path, size: int, version: str) -> list[str | None]:
     """GDAL's name of each page; [None], the file itself, where there is one only."""
     with opened(path) as dataset:
-        return list(dataset.subdatasets) or [None]
+        names = sorted(dataset.subdatasets, key=lambda name: int(name.split(":")[1]))  # rasterio puts 10 before 2
+    return names or [None]
 
 
 def slice_shape(part: VolumeSlice) -> tuple[int, int]:
