@@ -187,9 +187,7 @@ def test_a_stack_of_one_page_and_of_pages_that_differ(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_slice(VolumeSlice(one, 0, 0), 1)[0][..., 0], voxels("uint8")[0])
     first, second = Image.fromarray(voxels("uint8")[0]), Image.fromarray(voxels("uint8")[1, :9])
     first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
-    with pytest.raises(
-        DataError, match=r"two\.tif: its pages differ in size or type, allowed with data\.slices: p"
-    ):
+    with pytest.raises(DataError, match=r"two\.tif: its pages differ in size or type, allowed with data\.slices: p"):
         read_slice(VolumeSlice(tmp_path / "two.tif", 1, 0), 1)
 
 
