@@ -118,12 +118,12 @@ def count_training(config: Config, run: RunDir, samples: Sequence[Sample]) -> tu
     root, wanted = Path(config.data.root), build.needs_statistics(config)
     counted = run.counts.exists() or config.class_weights.counts is not None
     if wanted and run.bands.exists():
-        statistics = BandStatistics.load(run.bands)
+        kept = BandStatistics.load(run.bands)
         try:
-            statistics.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
         except DataError as error:
             raise DataError(f"{run.bands}: {error}") from None
-        return count_classes(config, run, samples), statistics
+        return count_classes(config, run, samples), kept
     if not wanted and (counted or not build.may_miss_pixels(config, samples)):
         return count_classes(config, run, samples), None
     with Progress(console=console, transient=True) as bar:

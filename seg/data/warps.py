@@ -41,20 +41,16 @@ def warp_source(
     flips = (slice(None, None, -1 if vertical else 1), slice(None, None, -1 if horizontal else 1))
     moved = matrix - np.array([[0, 0, shown.left], [0, 0, shown.top]])
 
-    def drawn(array: np.ndarray | None, interpolation: int, outside: int) -> np.ndarray | None:
-        if array is None:
-            return None
+    def drawn(array: np.ndarray, interpolation: int, outside: int) -> np.ndarray:
         shrink = shrink_image if interpolation == cv2.INTER_LINEAR else shrink_mask
         part = shrink(np.ascontiguousarray(array[flips]), shown, shape, shrunk)
         return warp(part, moved, size, bend, interpolation, outside)
 
     gone = np.zeros((*pixels.mask.shape, 1), bool) if pixels.missing is None else pixels.missing
-    gone = drawn(gone.view(np.uint8), cv2.INTER_NEAREST, 1)
-    assert gone is not None
-    missing = np.broadcast_to(gone.reshape(*size, -1).view(bool), (*size, pixels.image.shape[2]))
+    gone = drawn(gone.view(np.uint8), cv2.INTER_NEAREST, 1).reshape(*size, -1).view(bool)
+    missing = np.broadcast_to(gone, (*size, pixels.image.shape[2]))
     image, mask = drawn(pixels.image, cv2.INTER_LINEAR, 0), drawn(pixels.mask, cv2.INTER_NEAREST, ignore_index)
-    assert image is not None and mask is not None
-    weights = drawn(pixels.weights, cv2.INTER_NEAREST, 0)
+    weights = None if pixels.weights is None else drawn(pixels.weights, cv2.INTER_NEAREST, 0)
     return Pixels(image.reshape(*size, -1), mask, missing, weights, pixels.stored)
 
 

@@ -91,15 +91,16 @@ class FilePredictor:
                 for top, logits, missing in rows:
                     write(top, np.where(missing, self.labels.ignore_index, logits.argmax(axis=-1)).astype(np.uint8))
         values = read_overview(path, self.preprocessing.wanted, OVERVIEW)
-        missing = ~np.isfinite(values) if values.dtype == np.float32 else None
-        image, _ = self.preprocessing.unit(values, missing, path)
+        absent = ~np.isfinite(values) if values.dtype == np.float32 else None
+        image, _ = self.preprocessing.unit(values, absent, path)
         self._draw(path, self.preprocessing.picture(image), read_overview(target, 1, OVERVIEW)[..., 0])
 
     def _reader(self, path: Path) -> Callable[[Window], tuple[np.ndarray, np.ndarray | None]]:
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
             values, missing = read_raster(path, self.preprocessing.wanted, window, self.preprocessing.nodata)
             image, missing = self.preprocessing.unit(values, missing, path)
-            return self.preprocessing.prepare(image, missing), None if missing is None else missing.all(axis=2)
+            nothing = None if missing is None else np.asarray(missing.all(axis=2))
+            return self.preprocessing.prepare(image, missing), nothing
 
         return read
 

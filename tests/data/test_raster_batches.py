@@ -72,8 +72,8 @@ def test_a_broken_raster_arrives_as_its_error(samples: list[Sample]) -> None:
 def test_without_a_crop_all_have_one_size(samples: list[Sample]) -> None:
     whole = Augmentation(horizontal_flip=0.5, bands=5)
     with (
-        user_errors(),
         pytest.raises(DataError, match=r"i\d\.tif is 14\d x 150 \(height x width\) but .*i0\.tif is"),
+        user_errors(),
     ):
         list(training_batches(samples, LABELS, ENCODING, PLAIN, whole, batch_size=3, seed=0, epochs=1))
     stream = training_batches(samples[:1], LABELS, ENCODING, PLAIN, whole, batch_size=1, seed=0, epochs=1)
