@@ -132,36 +132,23 @@ def training_batches(
     """
     steps = steps_per_epoch(len(samples), batch_size, crops_per_image)
     crop = augmentation.crop if augmentation is not None else None
-    if augmentation is not None and augmentation.resize != preprocessing.resize:
-        raise ValueError(
-            f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
-        )
-    source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
+    source = _before_augmentation(preprocessing, augmentation)
     size = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
 
     def epoch_draws(epoch: np.int64) -> np.ndarray:
         order = epoch_order(len(samples) * crops_per_image, seed, int(epoch))[: steps * batch_size]
         return np.stack([np.full_like(order, epoch), order // crops_per_image, order % crops_per_image], axis=1)
 
-    def check_size(sample: Sample, shape: tuple[int, ...]) -> None:
-        if shape != size:
-            raise DataError(
-                f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {samples[0].image} is "
-                f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
-            )
-
     def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, index, crop_index = (int(value) for value in draw)
         if augmentation is not None and not source.reads_plainly(samples[index].image):
-            whole = SampleSource(samples[index], labels, encoding, source, pixel_weights)
+            parts = SampleSource(samples[index], labels, encoding, source, pixel_weights)
             if crop is None and preprocessing.resize is None:
-                check_size(samples[index], whole.shape)
-            pixels, missing = augmentation.of_source(whole, sample_seed(seed, epoch, index, crop_index))
-            maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
-            return preprocessing.prepare(pixels.image, missing), *maps
+                _check_one_size(samples[index], parts.shape, samples[0], size)
+            return _draw_of_source(parts, augmentation, sample_seed(seed, epoch, index, crop_index))
         image, mask = load_pair(samples[index], labels, encoding, source)
         if crop is None and preprocessing.resize is None:
-            check_size(samples[index], mask.shape)
+            _check_one_size(samples[index], mask.shape, samples[0], size)
         maps = [mask] if pixel_weights is None else [mask, pixel_weights(samples[index].mask, mask)]
         if augmentation is not None:
             augmentation.check_stored(image.dtype, samples[index].image)
@@ -181,6 +168,32 @@ def training_batches(
     )
     dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps * max(epochs - first_epoch, 0)))
+
+
+def _before_augmentation(preprocessing: Preprocessing, augmentation: Augmentation | None) -> Preprocessing:
+    """Without the resizing, which is part of the augmentation's one warp."""
+    if augmentation is None:
+        return preprocessing
+    if augmentation.resize != preprocessing.resize:
+        raise ValueError(
+            f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
+        )
+    return replace(preprocessing, resize=None)
+
+
+def _draw_of_source(source: SampleSource, augmentation: Augmentation, seed: int) -> tuple[np.ndarray, ...]:
+    """One draw of a sample that is read by windows: image, mask and, where they are asked for, weights."""
+    pixels, missing = augmentation.of_source(source, seed)
+    maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
+    return source.preprocessing.prepare(pixels.image, missing), *maps
+
+
+def _check_one_size(sample: Sample, shape: tuple[int, ...], first: Sample, size: tuple[int, ...]) -> None:
+    if shape != size:
+        raise DataError(
+            f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {first.image} is "
+            f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
+        )
 
 
 def evaluation_batches(

@@ -68,7 +68,8 @@ def train(root: Path, *overrides: str) -> tuple[str, int]:
         [*command, *overrides], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    output = process.stdout.read()
+    with process.stdout:
+        output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, output
@@ -94,7 +95,7 @@ def check_run(root: Path, side: int, tile: int = 512) -> None:
 
 
 def test_a_small_one(tmp_path: Path) -> None:
-    """The same road with 1,300 x 1,300 pixels, of which the validation takes four tiles."""
+    """The same road with 1,300 x 1,300 pixels, of which the validation takes nine tiles."""
     for split in ("train", "val"):
         write_pair(tmp_path, split, 1300)
     output, _ = train(tmp_path, "input.crops_per_image=8")
