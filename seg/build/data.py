@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from seg.config_data import FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks
 from seg.config_tree import Config
 from seg.data.images import image_size
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.multi_label_masks import MultiLabelEncoding, planes_size
 from seg.data.samples import (
     Sample,
     Splits,
@@ -47,6 +48,8 @@ def mask_encoding(config: Config) -> MaskEncoding:
             return ColourEncoding(section.void_colours)
         case BinaryMasks() as section:
             return BinaryEncoding(section.threshold)
+        case MultiLabelMasks():
+            return MultiLabelEncoding()
         case _ as never:
             assert_never(never)
 
@@ -56,7 +59,7 @@ def samples(config: Config) -> Splits:
     if isinstance(config.data, SceneData):
         _check_scene_labels(config.labels)
     splits = _find_samples(config.data)
-    check_sizes(splits, image_size)
+    check_sizes(splits, image_size, planes_size if config.labels.multi_label else image_size)
     return splits
 
 

@@ -119,14 +119,15 @@ def load_pair(
     """Reads an image and its mask.
 
     Returns:
-        (H, W, bands) uint8 or uint16 and (H, W) uint8 class indices or void, both resized.
+        (H, W, bands) uint8 or uint16 and the mask, both resized: (H, W) uint8 class indices or void, or (H, W, K) of
+        multi-label classes.
 
     Raises:
         DataError: A file is broken, a label is unknown, or the two sizes differ.
     """
     image = read_image(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise DataError(
             f"{sample.image} is {_size(image)} (height x width) but its mask {sample.mask} is {_size(mask)}; "
             "allowed: the same size"
@@ -171,7 +172,8 @@ def training_batches(
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]).
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]); multi-label
+        classes have labels (N, H, W, K).
 
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
@@ -184,7 +186,7 @@ def training_batches(
             f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
         )
     source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
-    size = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
+    size = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape[:2]
 
     def epoch_draws(epoch: np.int64) -> np.ndarray:
         order = epoch_order(len(samples) * crops_per_image, seed, int(epoch))[: steps * batch_size]
@@ -193,7 +195,7 @@ def training_batches(
     def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, index, crop_index = (int(value) for value in draw)
         image, mask = load_pair(samples[index], labels, encoding, source)
-        if crop is None and preprocessing.resize is None and mask.shape != size:
+        if crop is None and preprocessing.resize is None and mask.shape[:2] != size:
             raise DataError(
                 f"{samples[index].image} is {_size(mask)} (height x width) but {samples[0].image} is "
                 f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
@@ -210,7 +212,7 @@ def training_batches(
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(load, (*size, preprocessing.bands), weighted=pixel_weights is not None),
+        _tensor_loader(load, (*size, preprocessing.bands), labels.mask_axes, weighted=pixel_weights is not None),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
@@ -233,7 +235,7 @@ def evaluation_batches(
     batches hold one image, whatever `batch_size` says.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8); the last batch may be smaller.
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8); the last batch may be smaller.
     """
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +243,7 @@ def evaluation_batches(
         return preprocessing.prepare(image), mask
 
     dataset = tf.data.Dataset.range(len(samples)).map(
-        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands)),
+        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands), labels.mask_axes),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
@@ -275,11 +277,15 @@ _ERROR_MARK = "<loading error {}>"
 
 
 def _tensor_loader(
-    load: Callable[[Any], tuple[np.ndarray, ...]], shape: tuple[int | None, ...], *, weighted: bool = False
+    load: Callable[[Any], tuple[np.ndarray, ...]],
+    shape: tuple[int | None, ...],
+    mask_axes: tuple[int, ...],
+    *,
+    weighted: bool = False,
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
     """`load` as a function of tensors, its image of the static `shape` (H, W, bands), its errors kept.
 
-    `load` gives an image and its mask, and if `weighted` the mask's weights.
+    `load` gives an image and its mask (H, W, *mask_axes), and if `weighted` the weights (H, W) of its pixels.
     """
     dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
 
@@ -293,7 +299,8 @@ def _tensor_loader(
 
     def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
-        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:2]) for each in maps)
+        shapes = ((*shape[:2], *mask_axes), shape[:2])
+        return tf.ensure_shape(image, shape), *map(tf.ensure_shape, maps, shapes)
 
     return load_tensors
 

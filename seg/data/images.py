@@ -35,6 +35,7 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big en
 _PNG_KINDS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 _JPEG_KINDS = {"L": "gray", "RGB": "RGB"}
 _UPRIGHT = 1
+NO_PLANE = 0b101  # bits of a TIFF page's tag 254: an overview of another page, a transparency mask
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,39 @@ def _jpeg_header(file: BinaryIO, path: File) -> Header:
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
 
 
+def tiff_pages(file: BinaryIO, path: File) -> list[ImageFileDirectory_v2]:
+    """The tags of every page of an open TIFF, without overviews and transparency masks; `path` only serves messages.
+
+    Raises:
+        DataError: No TIFF, or one whose directories are broken.
+    """
+    start = file.read(8)
+    if not start.startswith(_TIFF_SIGNATURES):
+        begins = f"begins with {start!r}" if start else "is empty"
+        raise DataError(f"{path}: is no TIFF (it {begins})")
+    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
+    pages, seen = [], set()
+    try:
+        offset = ImageFileDirectory_v2(start).next
+        while offset and offset not in seen:  # a directory that names an earlier one would never end
+            seen.add(offset)
+            page = _tiff_page(file, start, offset)
+            offset = page.next
+            if not page.get(254, 0) & NO_PLANE:
+                pages.append(page)
+    except Exception as error:  # PIL's parser raises whatever a broken byte leads it to
+        raise DataError(f"{path}: its header is cut short or corrupt ({error})") from error
+    if not pages:
+        raise DataError(f"{path}: its header is cut short or corrupt (no page)")
+    return pages
+
+
 def _tiff_header(file: BinaryIO, path: File) -> Header:
     start = file.read(8)
     if b"+" in start[:4]:
         start += file.read(8)  # BigTIFF
     page = _tiff_page(file, start, ImageFileDirectory_v2(start).next)
-    if page.next and not _tiff_page(file, start, page.next).get(254, 0) & 0b101:  # an overview or a mask may follow
+    if page.next and not _tiff_page(file, start, page.next).get(254, 0) & NO_PLANE:  # an overview or mask may follow
         raise DataError(f"{path}: holds several pages, allowed: one image a file; write each page to its own file")
     _check_orientation(page.get(274, _UPRIGHT), path)
     bits, formats = page.get(258, (1,)), page.get(339, (1,))

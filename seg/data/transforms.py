@@ -90,7 +90,7 @@ class Augmentation:
 
         Args:
             image: (H, W, bands) uint8, or float32 in [0, 1].
-            mask: (H, W) uint8 class indices or `ignore_index`.
+            mask: (H, W) uint8 class indices or `ignore_index`; or (H, W, K), whose planes move alike.
             seed: Any integer >= 0.
             pixel_weights: (H, W) float32 or None: moved as the mask is, pixel by pixel; meaningless where the mask
                 becomes void. They change no random draw.
@@ -99,18 +99,18 @@ class Augmentation:
             Image and mask, and the weights where they are given, contiguous, of the same dtypes, sized `crop`, else
             `resize`, else as they came.
         """
-        if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
+        if image.shape != (*mask.shape[:2], self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
         compose = self._compose()
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         weights = {} if pixel_weights is None else {"pixel_weights": pixel_weights}
         drawn = compose(image=image, mask=mask, **weights)
-        new_image = drawn["image"].reshape(*drawn["mask"].shape, self.bands)  # OpenCV drops a single band's axis
+        size = drawn["mask"].shape[:2]
+        new_image = drawn["image"].reshape(*size, self.bands)  # OpenCV drops a single band's axis, and a single plane's
+        new_mask = drawn["mask"].reshape(*size, *mask.shape[2:])
         if new_image.dtype == np.float32 and (self.brightness or self.contrast or self.colour_jitter):
             new_image = np.clip(new_image, 0.0, 1.0)  # as uint8 images saturate
-        return tuple(
-            np.ascontiguousarray(array) for array in (new_image, drawn["mask"], *(drawn[key] for key in weights))
-        )
+        return tuple(np.ascontiguousarray(array) for array in (new_image, new_mask, *(drawn[key] for key in weights)))
 
     def _compose(self) -> albumentations.Compose:
         """This thread's pipeline: its transforms hold the random state, so threads cannot share one."""
@@ -193,15 +193,13 @@ class RandomWindow(albumentations.DualTransform):
         )
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
-        """Warps a mask (H, W), or its pixels' weights, nearest pixel, void outside."""
-        return warp(
-            resize_mask(mask, params["shrunk"]),
-            params["matrix"],
-            params["size"],
-            params["bend"],
-            cv2.INTER_NEAREST,
-            self.ignore_index,
-        )
+        """Warps a mask (H, W) or (H, W, K), or its pixels' weights, nearest pixel, void outside."""
+        shrunk = resize_mask(mask, params["shrunk"])
+        warped = [
+            warp(plane, params["matrix"], params["size"], params["bend"], cv2.INTER_NEAREST, self.ignore_index)
+            for plane in (np.ascontiguousarray(np.moveaxis(shrunk, -1, 0)) if mask.ndim == 3 else shrunk[None])
+        ]  # one by one: OpenCV 5 rounds to other pixels where there are several channels
+        return np.stack(warped, axis=-1) if mask.ndim == 3 else warped[0]
 
 
 def window_matrix(
