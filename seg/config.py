@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from seg.config_losses import OverlapTerm
 from seg.config_messages import shown, unknown_key, validation_problems
+from seg.config_multi_label import multi_label_problems
 from seg.config_section import Problem, Section
 from seg.config_tree import ClassWeights, Config, CosineSchedule
 from seg.errors import ConfigError, run_command
@@ -218,6 +219,7 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             "schedule.warmup_epochs",
             f"got {schedule.warmup_epochs}, allowed: less than training.epochs ({training.epochs})",
         )
+    yield from multi_label_problems(sections)
     model = sections.get("model")
     if labels and model and model.one_logit and len(labels.names) != 2:
         yield "model.one_logit", f"got true with {len(labels.names)} classes, allowed: with 2"

@@ -22,9 +22,10 @@ from seg.errors import ConfigError, DataError, run_command
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.balance import ClassCounts
+    from seg.balance import ClassCounts, MultiLabelCounts
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
+    from seg.metrics.multi_label import MultiLabelConfusion
     from seg.training.callbacks import OverlaySample
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
@@ -104,17 +105,17 @@ def train(config: Config, run: RunDir) -> None:
     report(run, splits, confusion)
 
 
-def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts:
+def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts | MultiLabelCounts:
     """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
     just these masks, else counted."""
     from seg import build
-    from seg.balance import ClassCounts, count_masks, fingerprint_files
+    from seg.balance import fingerprint_files
 
     labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
     masks = [sample.mask for sample in samples]
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
-        counts = ClassCounts.load(Path(artefact))
+        counts = build.load_counts(config, Path(artefact))
         try:
             counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
         except DataError as error:
@@ -122,31 +123,32 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
         return counts
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes", total=len(masks))
-        return count_masks(
-            masks, labels, encoding, root=root, progress=lambda done, _: bar.update(task, completed=done)
-        )
+        return build.count_classes(config, masks, lambda done, _: bar.update(task, completed=done))
 
 
-def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, weights: np.ndarray) -> None:
+def start_run(
+    run: RunDir, config: Config, splits: Splits, counts: ClassCounts | MultiLabelCounts, weights: np.ndarray
+) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
-    from seg.balance import weight_warnings
+    from seg import build
 
     if not run.path.exists():
         run.create(config)
         counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(counts.names, weights.tolist(), strict=True)))
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
-    table = Table("class", "pixels", "share", "images", "weight", title="training masks")
+    weight = "pos_weight" if config.labels.multi_label else "weight"
+    table = Table("class", "pixels", "share", "images", weight, title="training masks")
     for row in class_rows(counts, weights):
         table.add_row(*row)
     console.print(table)
     if config.class_weights.online is not None:
         console.print("the loss's class weights follow the batches; the table's are those of all masks")
-    for warning in weight_warnings(counts, weights, config.class_weights.scheme):
+    for warning in build.weight_warnings(config, counts, weights):
         console.print(f"warning: {warning}")
 
 
-def class_rows(counts: ClassCounts, weights: np.ndarray) -> list[tuple[str, ...]]:
+def class_rows(counts: ClassCounts | MultiLabelCounts, weights: np.ndarray) -> list[tuple[str, ...]]:
     """(class, pixels, share, images that contain it, weight) of each class, as text."""
     return [
         (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
@@ -158,12 +160,11 @@ def class_rows(counts: ClassCounts, weights: np.ndarray) -> list[tuple[str, ...]
 
 def build_model(
     config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int
-) -> tuple[Segmenter, ConfusionMatrix]:
+) -> tuple[Segmenter, ConfusionMatrix | MultiLabelConfusion]:
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
 
     from seg import build
-    from seg.metrics.confusion import ConfusionMatrix
     from seg.training.hardware import environment, precision_policy
     from seg.training.segmenter import Segmenter
 
@@ -171,7 +172,7 @@ def build_model(
     run.write_json("environment.json", environment(num_gpus, policy))
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(config.seed)
-    confusion = ConfusionMatrix(config.labels.names, config.labels.ignore_index)
+    confusion = build.confusion(config)
     model = Segmenter(*build.network(config))
     model.compile(
         optimizer=build.optimizer(config, steps),
@@ -278,7 +279,7 @@ def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySa
     return drawn
 
 
-def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
+def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:
     """Prints the per-class scores of the last evaluation, and what to type next."""
     import keras
 

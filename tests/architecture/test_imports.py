@@ -17,7 +17,7 @@ LAYERS = (
     ("seg.config_section",),
     ("seg.config_losses", "seg.config_labels", "seg.config_data"),
     ("seg.config_tree",),
-    ("seg.config_messages",),
+    ("seg.config_messages", "seg.config_multi_label"),
     ("seg.config", "seg.data", "seg.models", "seg.losses", "seg.metrics"),
     ("seg.balance",),
     ("seg.build",),
