@@ -12,8 +12,10 @@ from seg.build.data import (
 )
 from seg.build.losses import loss, online_weights, weights
 from seg.build.models import network, optimizer
+from seg.build.sampling import Sampling, sampling, sampling_warnings
 
 __all__ = [
+    "Sampling",
     "augmentation",
     "evaluation_data",
     "label_set",
@@ -25,6 +27,8 @@ __all__ = [
     "pixel_weights",
     "preprocessing",
     "samples",
+    "sampling",
+    "sampling_warnings",
     "training_data",
     "weights",
 ]
