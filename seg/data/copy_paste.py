@@ -1,8 +1,8 @@
-"""Copies objects of rare classes from other training images into a view, image and mask alike.
+"""Copies objects of rare classes from other training images into a frame, image and mask alike.
 
 As Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation, CVPR 2021,
 arXiv:2012.07177, for semantic masks: an object is a connected component of its class, pasted as it is, without blending
-its edge. Objects are pasted into the file's pixels at a place that the view shows, before the one warp, so they are
+its edge. Objects are pasted into the file's pixels at a place that the frame shows, before the one warp, so they are
 zoomed, turned and coloured as the rest of the image.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from seg.data.framing import Frame
 from seg.data.images import unit_range
 from seg.data.mask_index import AREA, CLASS, COLUMN, HEIGHT, LEFT, MASK, ROW, TOP, WIDTH, MaskIndex
 from seg.data.storage import File
-from seg.data.windows import View
 from seg.errors import DataError
 
 _STREAM = 2  # of a draw's seed; 1 chooses the crop's target
@@ -69,15 +69,15 @@ class CopyPaste:
             self._allowed[label] = allowed
 
     def __call__(
-        self, pair: Pair, sample: int, seed: int, view: View, load: Callable[[int], Pair]
+        self, pair: Pair, sample: int, seed: int, frame: Frame, load: Callable[[int], Pair]
     ) -> tuple[np.ndarray, np.ndarray, int]:
-        """The pair with objects of other images pasted into what `view` shows.
+        """The pair with objects of other images pasted into what `frame` shows.
 
         Args:
             pair: Image (H, W, B) and mask (H, W) as in the file; left as they are.
             sample: Their index; objects come from others.
             seed: The draw's.
-            view: Of this draw.
+            frame: Of this draw.
             load: Index of a training sample -> its image and mask.
 
         Returns:
@@ -105,7 +105,7 @@ class CopyPaste:
                 )
             flips = [wanted and generator.random() < 0.5 for wanted in self.mirror]
             patch, pixels = (array[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1] for array in cut)
-            corner = self._place(mask, pixels, label, view, generator)
+            corner = self._place(mask, pixels, label, frame, generator)
             if corner is None:
                 continue
             if not pasted:
@@ -124,12 +124,12 @@ class CopyPaste:
         return None
 
     def _place(
-        self, mask: np.ndarray, patch: np.ndarray, label: int, view: View, generator: np.random.Generator
+        self, mask: np.ndarray, patch: np.ndarray, label: int, frame: Frame, generator: np.random.Generator
     ) -> tuple[int, int] | None:
-        """(top, left) of a place for the patch, its centre evenly over the view; None if chance finds none."""
+        """(top, left) of a place for the patch, its centre evenly over the frame; None if chance finds none."""
         height, width = patch.shape
         for _ in range(TRIES):
-            row, column = view.source(*(generator.random(2) * view.size - 0.5))
+            row, column = frame.source(*(generator.random(2) * frame.size - 0.5))
             top, left = round(row - (height - 1) / 2), round(column - (width - 1) / 2)
             if top < 0 or left < 0 or top + height > mask.shape[0] or left + width > mask.shape[1]:
                 continue

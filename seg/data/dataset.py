@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose imp
 cv2.setNumThreads(0)  # tf.data runs one image a thread; OpenCV's own threads would only compete with them
 
 PREFETCHED_BATCHES = 2
+LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last image of one
+ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -180,17 +183,51 @@ def training_batches(
         draws = tf.ensure_shape(tf.numpy_function(drawn, [epoch], tf.int64), (steps * batch_size, 3))
         draws = tf.concat([tf.fill((steps * batch_size, 1), epoch), draws], axis=1)
         begin = tf.where(epoch == first_epoch, tf.constant(first_step * batch_size, tf.int64), 0)
-        return tf.data.Dataset.from_tensor_slices(draws).skip(begin)
+        return tf.data.Dataset.from_tensor_slices(draws).skip(begin).batch(batch_size, drop_remainder=True)
 
+    # Whole batches come from Python, in one array that TensorFlow takes as it is: handing it image by image, with
+    # tf.data's own batching behind it, copies every pixel twice more and costs as much as decoding.
+    shape = (batch_size, *load.size, preprocessing.bands)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(load, (*load.size, preprocessing.bands), weighted=pixel_weights is not None),
-        num_parallel_calls=workers or os.cpu_count(),
+        _tensor_loader(BatchLoader(load, workers), shape, weighted=pixel_weights is not None),
+        num_parallel_calls=LOADED_BATCHES,
         deterministic=True,
-    )
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+    ).prefetch(PREFETCHED_BATCHES)
     left = max(0, steps * (epochs - first_epoch) - first_step)
     return dataset.apply(tf.data.experimental.assert_cardinality(left))
+
+
+class BatchLoader:
+    """From the draws of a batch (N, 4) to its arrays, made by a pool of threads; safe for threads itself."""
+
+    def __init__(self, load: Callable[[np.ndarray], tuple[np.ndarray, ...]], workers: int | None) -> None:
+        """`load` makes one draw's arrays."""
+        self._load = load
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
+
+    def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(images (N, H, W, bands) float32, masks (N, H, W) uint8[, weights (N, H, W) float32])."""
+        batch: list[np.ndarray] = []
+        futures = [self._pool.submit(self._load, draw) for draw in draws]
+        try:
+            for number, future in enumerate(futures):
+                arrays = future.result()
+                batch = batch or [_aligned((len(draws), *each.shape), each.dtype) for each in arrays]
+                for whole, each in zip(batch, arrays, strict=True):
+                    whole[number] = each
+        finally:
+            for future in futures:  # of a batch that failed
+                future.cancel()
+        return tuple(batch)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array at an address that TensorFlow takes without copying; NumPy's own are not."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class TrainingLoader:
@@ -249,7 +286,7 @@ class TrainingLoader:
         drawn = self._augmentation.draw(mask.shape, seed, target)
         image = self._preprocessing.augmentable(image)
         if self._copy_paste is not None:
-            image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.view, self._augmentable_pair)
+            image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
         return self._preprocessing.prepare(image), mask, *maps
 
@@ -325,9 +362,9 @@ _ERROR_MARK = "<loading error {}>"
 def _tensor_loader(
     load: Callable[[Any], tuple[np.ndarray, ...]], shape: tuple[int | None, ...], *, weighted: bool = False
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """`load` as a function of tensors, its image of the static `shape` (H, W, bands), its errors kept.
+    """`load` as a function of tensors, its images of the static `shape` ([N, ]H, W, bands), its errors kept.
 
-    `load` gives an image and its mask, and if `weighted` the mask's weights.
+    `load` gives images and their masks, and if `weighted` the masks' weights.
     """
     dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
 
@@ -341,7 +378,7 @@ def _tensor_loader(
 
     def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
-        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:2]) for each in maps)
+        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:-1]) for each in maps)
 
     return load_tensors
 

@@ -122,8 +122,8 @@ def count_crops(
             draw = augmentation.draw(mask.shape, draw_seed, sampler.target(sample, aim, draw_seed))
             shown, more = mask, 0
             if copy_paste is not None:
-                _, shown, more = copy_paste((image, mask), sample, draw_seed, draw.view, load)
-            counted.append(mask_pixels(draw.view.of_mask(shown, labels.ignore_index), labels))
+                _, shown, more = copy_paste((image, mask), sample, draw_seed, draw.frame, load)
+            counted.append(mask_pixels(draw.frame.of_mask(shown, labels.ignore_index), labels))
             pasted += more
         return np.stack(counted), pasted
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg.data.draws import NO_AIM, epoch_draws, numbered
+from seg.data.framing import Target
 from seg.data.mask_index import MaskIndex
-from seg.data.windows import Target
 from seg.errors import ConfigError, DataError
 
 # Which random stream of a draw or an epoch: the augmentation's seeds have one entry less, so no two are the same.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from seg.data.windows import Target, View, Warping
+from seg.data.framing import Frame, FrameRanges, Target
 from seg.errors import ConfigError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for its newest version
@@ -80,9 +80,9 @@ class Augmentation:
             raise ValueError(f"scale: got {self.scale}, allowed: 0 < smallest <= largest")
 
     @property
-    def warping(self) -> Warping:
+    def ranges(self) -> FrameRanges:
         """The geometric part but for the flips."""
-        return Warping(self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
+        return FrameRanges(self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
 
     def draw(self, shape: tuple[int, int], seed: int, target: Target | None = None) -> Draw:
         """The random choices of one version, before any pixel is read; fixed by (shape, seed, target).
@@ -96,7 +96,7 @@ class Augmentation:
         draw.random()  # albumentations.Compose drew one for itself; kept, so that a seed draws what it always drew
         horizontal = _happens(self.horizontal_flip, draw)
         vertical = _happens(self.vertical_flip, draw)
-        return Draw(self.warping.draw(shape, (vertical, horizontal), draw, generator, target), generator, draw)
+        return Draw(self.ranges.draw(shape, (vertical, horizontal), draw, generator, target), generator, draw)
 
     def __call__(
         self,
@@ -128,8 +128,8 @@ class Augmentation:
         """What `draw` drew, done to an image and its mask. Once a draw: the colours are drawn from its streams."""
         if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
-        maps = [draw.view.of_mask(each, self.ignore_index) for each in (mask, pixel_weights) if each is not None]
-        shown = self._coloured(draw.view.of_image(image), draw)
+        maps = [draw.frame.of_mask(each, self.ignore_index) for each in (mask, pixel_weights) if each is not None]
+        shown = self._coloured(draw.frame.of_image(image), draw)
         return tuple(np.ascontiguousarray(array) for array in (shown, *maps))
 
     def _coloured(self, image: np.ndarray, draw: Draw) -> np.ndarray:
@@ -139,7 +139,7 @@ class Augmentation:
         for transform in transforms:
             transform.set_random_state(draw.generator, draw.random)
             image = transform(image=image)["image"]
-        image = image.reshape(*draw.view.size, self.bands)
+        image = image.reshape(*draw.frame.size, self.bands)
         if transforms and image.dtype == np.float32:
             image = np.clip(image, 0.0, 1.0)  # as uint8 images saturate
         return image
@@ -162,7 +162,7 @@ class Augmentation:
 class Draw:
     """The choices made for one version of an image, and the streams that the rest of it is drawn from."""
 
-    view: View
+    frame: Frame
     generator: np.random.Generator
     random: random.Random
 
