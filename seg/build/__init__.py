@@ -14,8 +14,10 @@ from seg.build.data import (
 )
 from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
 from seg.build.models import network, optimizer
+from seg.build.sampling import Sampling, sampling, sampling_warnings
 
 __all__ = [
+    "Sampling",
     "augmentation",
     "confusion",
     "count_classes",
@@ -31,6 +33,8 @@ __all__ = [
     "plain_loss",
     "preprocessing",
     "samples",
+    "sampling",
+    "sampling_warnings",
     "training_data",
     "weight_warnings",
     "weights",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
-from seg.config_data import FolderData, FractionData, SceneData, TableData
+from seg.balance.cache import user_cache_folder
+from seg.config_data import DiskCache, FolderData, FractionData, SceneData, TableData
 from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks
 from seg.config_tree import Config
 from seg.data.images import image_size
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from seg.data.border_map import BorderWeights
+    from seg.data.copy_paste import CopyPaste
     from seg.data.dataset import Preprocessing
+    from seg.data.pixel_cache import PixelCache
+    from seg.data.sampler import Sampler
     from seg.data.transforms import Augmentation
 
 
@@ -170,8 +174,34 @@ def augmentation(config: Config) -> Augmentation:
     )
 
 
-def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 0) -> tf.data.Dataset:
-    """The training batches from `first_epoch` on, as one stream over the epochs."""
+def pixel_cache(config: Config) -> PixelCache | None:
+    """What keeps decoded training images and masks; None where they are decoded each time."""
+    section = config.input.cache
+    if section is None:
+        return None
+    from seg.data.pixel_cache import PixelCache
+
+    folder = None
+    if isinstance(section, DiskCache):
+        folder = Path(section.folder) if section.folder else user_cache_folder() / "decoded"
+    reading = repr((config.input.bands, mask_encoding(config), label_set(config).colours, config.labels.ignore_index))
+    return PixelCache(int(section.limit_gib * 2**30), reading, folder)
+
+
+def training_data(
+    config: Config,
+    samples: Sequence[Sample],
+    first_epoch: int = 0,
+    sampler: Sampler | None = None,
+    copy_paste: CopyPaste | None = None,
+) -> tf.data.Dataset:
+    """The training batches from `first_epoch` on, as one stream over the epochs, drawn by `build.sampling`'s sampler.
+
+    Raises:
+        ValueError: The configuration has a sampler and `sampler` is None.
+    """
+    if config.sampler is not None and sampler is None:
+        raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of build.sampling")
     from seg.data.dataset import training_batches
 
     return training_batches(
@@ -181,6 +211,9 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
         preprocessing(config),
         augmentation(config),
         pixel_weights=pixel_weights(config),
+        sampler=sampler,
+        copy_paste=copy_paste,
+        cache=pixel_cache(config),
         batch_size=config.training.batch_size,
         seed=config.seed,
         epochs=config.training.epochs,
