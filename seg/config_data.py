@@ -96,6 +96,21 @@ class Clip(Section):
                 yield key, f"got {list(pair)}, allowed: [low, high]"
 
 
+class MemoryCache(Section):
+    """Decoded training images and masks are kept in memory."""
+
+    name: Literal["memory"]
+    limit_gib: Positive = Field(4.0, description="GiB of decoded pixels; what is over it is decoded each time")
+
+
+class DiskCache(Section):
+    """Decoded training images and masks are kept in files that are mapped into memory; runs share them."""
+
+    name: Literal["disk"]
+    limit_gib: Positive = Field(16.0, description="GiB of files in the folder; what is over it is decoded each time")
+    folder: str | None = Field(None, description="left out: seg/decoded in the user's cache folder")
+
+
 class Input(Section):
     """From image file to the tensor that the model sees: (value / max_value - mean) / std."""
 
@@ -114,6 +129,10 @@ class Input(Section):
     clip: Clip | None = Field(None, description="cuts values off; its ends become 0 and 1, in place of 0 and max_value")
     normalize: Literal["fixed", "counted"] = Field(
         "fixed", description="counted: each band's own mean and std over the labelled pixels of the training split"
+    )
+
+    cache: Annotated[MemoryCache | DiskCache, Field(discriminator="name")] | None = Field(
+        None, description="keeps decoded training images and masks; left out: they are decoded in every epoch"
     )
 
     @property

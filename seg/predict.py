@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m seg.predict",
         description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices; of a GeoTIFF NAME.tif on its grid, "
-        "of a NIfTI NAME.nii.gz) and overlays (OUT/overlays/NAME.png) of images of any size, with the run's own "
-        "preprocessing.",
+        "of a NIfTI NAME.nii.gz; of multi-label runs NAME.tif, a page of 0 and 1 a class) and overlays "
+        "(OUT/overlays/NAME.png) of images of any size, with the run's own preprocessing.",
         epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out out",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")

@@ -53,7 +53,7 @@ def count_pairs(
         progress: As in `count_masks`.
 
     Returns:
-        The class counts, and the statistics of the labelled pixels or None.
+        The class counts, without a pixel for multi-label classes, and the statistics of the labelled pixels or None.
 
     Raises:
         DataError: A file cannot be read, sizes differ, or there is nothing to compute a figure from.
@@ -67,19 +67,24 @@ def count_pairs(
     def count_pair(mask_file: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
         with lock:  # images may share a mask, which is then counted once for each
             index, sample = waiting[mask_file].pop()
-        stored = read_mask(mask_file, labels, encoding) if is_plain(mask_file) else None
+        by_window = not is_plain(mask_file) and not labels.multi_label
+        stored = None if by_window else read_mask(mask_file, labels, encoding)
         counts = np.zeros(labels.num_classes + 1, np.int64)
         for window in stored_blocks(sample.image):
             values, missing = read_values(sample.image, bands, window, nodata)
             mask = _part(stored, window) if stored is not None else read_mask(mask_file, labels, encoding, window)
-            if mask.shape != values.shape[:2]:
+            if mask.shape[:2] != values.shape[:2]:
                 raise DataError(f"{sample.image} and its mask {mask_file} differ in size; allowed: the same size")
             labelled = mask != labels.ignore_index
+            if labels.multi_label:  # whose classes are not counted here
+                labelled = labelled.any(axis=2)
             valid = np.broadcast_to(labelled[..., None], values.shape)
             if missing is not None:
                 valid = valid & ~missing
-                mask = np.where(missing.all(axis=2), np.uint8(labels.ignore_index), mask)
-            counts += mask_pixels(np.ascontiguousarray(mask), labels)
+                mask = mask.copy()
+                mask[missing.all(axis=2)] = labels.ignore_index
+            if not labels.multi_label:
+                counts += mask_pixels(np.ascontiguousarray(mask), labels)
             if bands_counter is not None:
                 bands_counter.add(index, sample.image, values, valid)
         return counts

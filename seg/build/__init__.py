@@ -2,25 +2,29 @@
 
 from seg.build.data import (
     augmentation,
-    clip,
+    count_classes,
     evaluation_data,
     label_set,
+    load_counts,
     mask_encoding,
-    may_miss_pixels,
-    needs_statistics,
     pixel_weights,
-    preprocessing,
     samples,
     training_data,
 )
-from seg.build.losses import loss, online_weights, weights
+from seg.build.images import clip, may_miss_pixels, needs_statistics, preprocessing
+from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
 from seg.build.models import network, optimizer
+from seg.build.sampling import Sampling, sampling, sampling_warnings
 
 __all__ = [
+    "Sampling",
     "augmentation",
     "clip",
+    "confusion",
+    "count_classes",
     "evaluation_data",
     "label_set",
+    "load_counts",
     "loss",
     "mask_encoding",
     "may_miss_pixels",
@@ -29,8 +33,12 @@ __all__ = [
     "online_weights",
     "optimizer",
     "pixel_weights",
+    "plain_loss",
     "preprocessing",
     "samples",
+    "sampling",
+    "sampling_warnings",
     "training_data",
+    "weight_warnings",
     "weights",
 ]

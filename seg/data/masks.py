@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, write_png
+from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
 from seg.data.reading import stored_mask
 from seg.data.storage import File, read_bytes
 from seg.data.windows import Window
@@ -62,7 +63,7 @@ class BinaryEncoding:
     threshold: int = 127
 
 
-MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding
+MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding | MultiLabelEncoding
 
 # What to use instead, for each kind of file that an encoding does not read.
 _FITTING = {"gray": "'index' or 'binary'", "gray with alpha": "'index' or 'binary'", "palette": "'palette'"}
@@ -78,14 +79,15 @@ def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding, window: Wind
         window: The part wanted; only of a raster (seg.data.rasters) is the rest not read. None: everything.
 
     Returns:
-        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels.
+        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels. Under `multi_label` (H, W, K) uint8, see
+        `seg.data.multi_label_masks`.
 
     Raises:
         DataError: The file is missing, cut short, corrupt, of a kind that the encoding does not read, or holds a
             value or colour that is neither a class nor void.
         ConfigError: `binary` with other than two classes, or a void colour that is also a class colour.
     """
-    stored = stored_mask(path, window)
+    stored = None if isinstance(encoding, MultiLabelEncoding) else stored_mask(path, window)
     if stored is not None:
         return mask_of_values(*stored, path, labels, encoding)
     mask = decode_mask(read_bytes(path), path, labels, encoding)
@@ -133,7 +135,7 @@ def _check_nodata(pixel: np.ndarray, nodata: float, path: File, labels: LabelSet
 
 def labels_of_array(values: np.ndarray, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """(h, w) uint8 class indices and void, of values as a file stores them: (h, w), or (h, w, 3) uint8 of colours."""
-    if isinstance(encoding, PaletteEncoding):
+    if isinstance(encoding, PaletteEncoding | MultiLabelEncoding):
         raise DataError(f"{path}: is a raster or a volume, allowed: a palette PNG, or the encoding 'index'")
     if isinstance(encoding, ColourEncoding):
         if values.ndim != 3 or values.dtype != np.uint8:
@@ -153,6 +155,8 @@ def labels_of_array(values: np.ndarray, path: File, labels: LabelSet, encoding: 
 
 def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """As `read_mask`, of a file's bytes; `path` serves messages."""
+    if isinstance(encoding, MultiLabelEncoding):
+        return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1))
     header = parse_header(io.BytesIO(data), path)
     if header.format == "JPEG" and encoding.name != "binary":
         raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': PNG, TIFF")

@@ -11,6 +11,7 @@ import numpy as np
 
 from seg.data.images import resize_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.multi_label_masks import planes_size
 from seg.data.preprocessing import Preprocessing
 from seg.data.rasters import is_raster
 from seg.data.reading import image_size, read_values
@@ -32,7 +33,7 @@ class Pixels(NamedTuple):
 
     Attributes:
         image: (h, w, B) uint8, or float32 where 0 and 1 are the ends of the value range; the mean where missing.
-        mask: (h, w) uint8; void where all bands are missing.
+        mask: (h, w) uint8, or (h, w, K) of multi-label classes; void where all bands are missing.
         missing: (h, w, B) bool, or None where nothing is.
         weights: (h, w) float32 or None.
         stored: Name of the dtype that the file has.
@@ -70,7 +71,8 @@ class SampleSource:
         Raises:
             DataError: The mask's differs.
         """
-        image, mask = image_size(self.sample.image), image_size(self.sample.mask)
+        mask_size = planes_size if self.labels.multi_label else image_size
+        image, mask = image_size(self.sample.image), mask_size(self.sample.mask)
         if image != mask:
             raise DataError(
                 f"{self.sample.image} is {image[0]} x {image[1]} (height x width) but its mask {self.sample.mask} is "
@@ -88,7 +90,8 @@ class SampleSource:
         values, missing = read_values(self.sample.image, self.preprocessing.wanted, window, self.preprocessing.nodata)
         mask = read_mask(self.sample.mask, self.labels, self.encoding, window)
         if missing is not None:
-            mask = np.where(missing.all(axis=2), np.uint8(self.labels.ignore_index), mask)
+            mask = mask.copy()
+            mask[missing.all(axis=2)] = self.labels.ignore_index
         weights = None
         if self.pixel_weights is not None:
             if is_raster(self.sample.image):

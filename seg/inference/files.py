@@ -11,6 +11,7 @@ import numpy as np
 
 from seg.data.images import resize_image, write_png
 from seg.data.masks import write_mask
+from seg.data.multi_label_masks import write_planes
 from seg.data.preprocessing import Preprocessing
 from seg.data.rasters import is_raster, raster_header, read_overview, read_raster, written_raster
 from seg.data.reading import read_values
@@ -60,11 +61,14 @@ class FilePredictor:
         """
         if is_nifti(path) and self.axis is not None:
             self._volume(path, self.axis)
-        elif is_raster(path):
+        elif is_raster(path) and not self.labels.multi_label:
             self._raster(path)
         else:
             picture, mask = self._array(path)
-            write_mask(self.out / "masks" / f"{stem(path)}.png", mask)
+            if self.labels.multi_label:
+                write_planes(self.out / "masks" / f"{stem(path)}.tif", mask)
+            else:
+                write_mask(self.out / "masks" / f"{stem(path)}.png", mask)
             self._draw(path, picture, mask)
 
     def _array(self, file: Path | VolumeSlice) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +78,7 @@ class FilePredictor:
         resized = self.preprocessing.resize is not None
         inputs = self.preprocessing.prepare(self.preprocessing.resized(image), None if resized else missing)
         logits = predict_logits(self.model, inputs, tile=self.tile, overlap=self.overlap)
-        mask = resize_image(logits, image.shape[:2]).argmax(axis=-1).astype("uint8")
+        mask = self.labels.predicted(resize_image(logits, image.shape[:2]))
         if missing is not None:
             mask[missing.all(axis=2)] = self.labels.ignore_index
         return self.preprocessing.picture(image), mask
@@ -89,7 +93,7 @@ class FilePredictor:
                 shape = raster_header(path).shape
                 rows = predict_rows(self.model, self._reader(path), shape, tile=self.tile, overlap=self.overlap)
                 for top, logits, missing in rows:
-                    write(top, np.where(missing, self.labels.ignore_index, logits.argmax(axis=-1)).astype(np.uint8))
+                    write(top, np.where(missing, np.uint8(self.labels.ignore_index), self.labels.predicted(logits)))
         values = read_overview(path, self.preprocessing.wanted, OVERVIEW)
         absent = ~np.isfinite(values) if values.dtype == np.float32 else None
         image, _ = self.preprocessing.unit(values, absent, path)

@@ -26,6 +26,7 @@ class RunDir:
     counts.json          class counts of the training masks
     class_weights.json   weight by class name
     bands.json           mean, std and percentiles of the training images' bands, where they were counted
+    realised_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
     log.csv              a row an epoch
     checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
     tensorboard/         train/ and val/
@@ -101,6 +102,10 @@ class RunDir:
         from seg.data.band_statistics import BandStatistics
 
         return BandStatistics.load(self.bands) if build.needs_statistics(self.config()) else None
+
+    @property
+    def mask_index(self) -> Path:
+        return self.path / "mask_index.npz"
 
     @property
     def log(self) -> Path:
