@@ -265,7 +265,7 @@ def _sampler_problems(sampler: Sampler, sections: Mapping[str, Any]) -> Iterator
     labels, inputs = sections.get("labels"), sections.get("input")
     for key, name in sampler.class_names() if labels else ():
         if name not in labels.names:
-            yield key, unknown_key(name, list(labels.names), kind="class")
+            yield key, f"got '{name}': {unknown_key(name, list(labels.names), kind='class')}"
     if sampler.crops and inputs and inputs.crop is None:
         yield "crops", "has no effect without input.crop, allowed: with it"
     if sampler.copy_paste and sections.get("pixel_weights"):

@@ -19,6 +19,7 @@ from seg.data.images import resize_image, resize_mask
 
 ELASTIC_GRID = (3, 3)  # Ronneberger 2015, section 3.1
 WHOLE_PIXEL = 1e-9  # what rounding leaves of a matrix that moves whole pixels
+NEAREST = 0.25  # of a pixel: what lies so little outside the outermost pixels' centres is still shown by them
 LOCATING_STEPS = 20  # of a fixed-point iteration; displacements are smooth, so it converges in a few
 
 
@@ -201,7 +202,7 @@ def _shows(frame: Frame, point: np.ndarray) -> bool:
         shown = place
         if np.abs(linear @ place + frame.matrix[:, 2] + bent - point).max() > 0.5:  # it did not converge
             return False
-    return bool(((shown >= 0) & (shown <= (width - 1, height - 1))).all())
+    return bool(((shown >= -NEAREST) & (shown <= (width - 1 + NEAREST, height - 1 + NEAREST))).all())
 
 
 def _pixel(position: float, length: int) -> int:
