@@ -23,7 +23,9 @@ SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
     "manual"
 )
-LOSSES = "cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
+LOSSES = (
+    "cross_entropy, binary_cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
+)
 
 
 def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
@@ -168,7 +170,8 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
         (
             "labels.encoding=index",
-            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary",
+            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary, "
+            "multi_label",
         ),  # fmt: skip
         ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry
