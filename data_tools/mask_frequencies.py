@@ -27,7 +27,7 @@ from rich.text import Text
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
 from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import MASK_SUFFIXES
 from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.data.storage import File, is_url, list_files, write_bytes
 from seg.errors import ConfigError, DataError, run_command
@@ -142,10 +142,10 @@ def _folder_source(arguments: argparse.Namespace) -> Source:
     labels = LabelSet.from_names(
         _class_names(arguments), 255 if arguments.ignore_index is None else arguments.ignore_index
     )
-    splits = {split: list_files(folder, IMAGE_SUFFIXES) for split, folder in folders.items()}
+    splits = {split: list_files(folder, MASK_SUFFIXES) for split, folder in folders.items()}
     for split, masks in splits.items():
         if not masks:
-            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(MASK_SUFFIXES))}")
     # One folder's masks are named from it, the masks of several from where they part.
     local = [Path(folder).absolute() for folder in folders.values() if not is_url(folder)]
     root = Path(os.path.commonpath(local)) if local else Path()

@@ -66,8 +66,8 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
         "image_size": list(resize) if resize else "as stored",
         "cross_entropy": cross_entropy,
     }
-    write_report(run.evaluation(split), matrix, results, config.labels.names, facts)
-    console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
+    write_report(run.evaluation(split), matrix, results, config.labels.class_names, facts)
+    console.print(scores_table(results, config.labels.class_names, title=f"{split}: {len(splits[split])} images"))
     console.print(f"written to {run.evaluation(split)}")
 
 
@@ -83,7 +83,7 @@ def _predict_split(config: Any, checkpoint: Path, samples: Sequence[Any]) -> tup
     from seg.training.segmenter import load_segmenter
 
     ignore_index = config.labels.ignore_index
-    confusion = ConfusionMatrix(config.labels.names, ignore_index)
+    confusion = ConfusionMatrix(config.labels.class_names, ignore_index)
     model = load_segmenter(checkpoint)
     model.compile(loss=Combined([(1.0, CrossEntropy(ignore_index=ignore_index))]), metrics=[confusion])
     with user_errors():

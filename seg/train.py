@@ -116,7 +116,9 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
     if artefact is not None:
         counts = ClassCounts.load(Path(artefact))
         try:
-            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
@@ -140,6 +142,9 @@ def start_run(run: RunDir, config: Config, splits: Splits, counts: ClassCounts, 
     for row in class_rows(counts, weights):
         table.add_row(*row)
     console.print(table)
+    if counts.moved_pixels:
+        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
     if config.class_weights.online is not None:
         console.print("the loss's class weights follow the batches; the table's are those of all masks")
     for warning in weight_warnings(counts, weights, config.class_weights.scheme):
@@ -171,7 +176,7 @@ def build_model(
     run.write_json("environment.json", environment(num_gpus, policy))
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(config.seed)
-    confusion = ConfusionMatrix(config.labels.names, config.labels.ignore_index)
+    confusion = ConfusionMatrix(config.labels.class_names, config.labels.ignore_index)
     model = Segmenter(*build.network(config))
     model.compile(
         optimizer=build.optimizer(config, steps),

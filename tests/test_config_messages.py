@@ -167,7 +167,8 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
         (
             "labels.encoding=index",
-            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary",
+            "labels.encoding: got 'index', allowed: a mapping of keys with "
+            "name: index, palette, colour, binary, values",
         ),  # fmt: skip
         ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry

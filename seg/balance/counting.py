@@ -20,9 +20,9 @@ import numpy as np
 from seg.balance.cache import CountCache
 from seg.balance.counts import ClassCounts, file_hash, fingerprint_digits
 from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
-from seg.data.mask_counts import components, count_pixels, load_fast_counter, mask_pixels
-from seg.data.masks import MaskEncoding, read_mask
-from seg.data.storage import File, common_folder, file_state, relative_name
+from seg.data.mask_counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
+from seg.data.masks import MaskEncoding, decode_mask_and_moved
+from seg.data.storage import File, common_folder, file_state, read_bytes, relative_name
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -139,7 +139,7 @@ def collect_part(
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
-    total = _Accumulator(labels, encoding.name, with_components)
+    total = _Accumulator(labels, encoding.description, with_components)
     if len(masks) >= WORTH_LOADING and not with_components:
         load_fast_counter()
 
@@ -176,11 +176,12 @@ def _count_file(
     if known is not None:
         return known
     if with_components:
-        decoded = read_mask(mask, labels, encoding)
+        decoded, moved = decode_mask_and_moved(read_bytes(mask), mask, labels, encoding)
         areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
-        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas)
+        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas, moved)
     else:
-        counted = FileCounts(state.size, count_pixels(mask, labels, encoding))
+        pixels, moved = count_pixels_and_moved(mask, labels, encoding)
+        counted = FileCounts(state.size, pixels, moved=moved)
     if cache is not None and file_state(mask) == state:  # else it was written to meanwhile
         cache.put(name, state, counted)
     return counted
@@ -196,7 +197,7 @@ class _Accumulator:
         self.co_occurrence = np.zeros((classes, classes), np.int64)
         self.richest: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
         self.areas = tuple(Counter[int]() for _ in range(classes)) if with_components else None
-        self.void_pixels = self.fingerprint = self.files = self.all_pixels = 0
+        self.void_pixels = self.moved_pixels = self.fingerprint = self.files = self.all_pixels = 0
         self.skipped: list[tuple[str, str]] = []
 
     def add(self, names: Sequence[str], counted: Sequence[FileCounts | DataError]) -> None:
@@ -224,6 +225,7 @@ class _Accumulator:
             self._enrich(self.richest[index], pixels[:, column], [name for name, _ in good])
         for name, one in good:
             self.fingerprint += file_hash(name, one.size)
+            self.moved_pixels += one.moved
             if self.areas is not None and one.areas is not None:
                 for mine, theirs in zip(self.areas, one.areas, strict=True):
                     mine.update(theirs)
@@ -246,6 +248,7 @@ class _Accumulator:
             self.void_pixels,
             self.files - len(self.skipped),
             fingerprint_digits(self.fingerprint),
+            self.moved_pixels,
         )
         kept = tuple(tuple(best) for best in self.richest)
         return MaskStatistics(counts, self.co_occurrence, kept, self.areas, tuple(sorted(self.skipped)))

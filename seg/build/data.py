@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from seg.config_data import FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks, ValueMasks
 from seg.config_tree import Config
 from seg.data.images import image_size
-from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.masks import (
+    BinaryEncoding,
+    ColourEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    StoredEncoding,
+    ValueEncoding,
+)
 from seg.data.samples import (
     Sample,
     Splits,
@@ -38,15 +47,25 @@ def label_set(config: Config) -> LabelSet:
 
 def mask_encoding(config: Config) -> MaskEncoding:
     """How mask files store the classes."""
-    match config.labels.encoding:
+    labels = config.labels
+    stored = stored_encoding(labels)
+    return MergedEncoding(stored, labels.stored_label_set(), labels.merged_indices()) if labels.merge else stored
+
+
+def stored_encoding(labels: Labels) -> StoredEncoding:
+    """How mask files store their own classes, before any are merged."""
+    match labels.encoding:
         case IndexMasks():
-            return IndexEncoding()
+            return IndexEncoding(labels.ignore_values)
         case PaletteMasks():
-            return PaletteEncoding()
+            return PaletteEncoding(labels.ignore_values)
         case ColourMasks() as section:
-            return ColourEncoding(section.void_colours)
+            return ColourEncoding(section.void_colours, section.tolerance)
         case BinaryMasks() as section:
-            return BinaryEncoding(section.threshold)
+            return BinaryEncoding(section.threshold, labels.ignore_values)
+        case ValueMasks() as section:
+            values = tuple((value, labels.names.index(name)) for value, name in section.values.items())
+            return ValueEncoding(values, labels.ignore_values)
         case _ as never:
             assert_never(never)
 
@@ -109,7 +128,7 @@ def pixel_weights(config: Config) -> BorderWeights | None:
         return None
     from seg.data.border_map import BorderWeights
 
-    classes = [config.labels.names.index(name) for name in section.classes]
+    classes = [config.labels.class_names.index(name) for name in section.classes]
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
 
 

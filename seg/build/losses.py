@@ -44,7 +44,7 @@ def online_weights(config: Config) -> OnlineClassWeights | None:
     if section.scheme == "effective_number":
         effective = {"beta": section.beta, "unit": section.unit}
     return OnlineClassWeights(
-        len(config.labels.names),
+        len(config.labels.class_names),
         section.scheme,
         momentum=section.online,
         ignore_index=config.labels.ignore_index,

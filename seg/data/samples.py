@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from seg.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -181,7 +181,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sample]:
-    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder)
+    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder, MASK_SUFFIXES)
     if images_folder.resolve() == masks_folder.resolve():
         if not mask_suffix:
             raise ConfigError(f"images and masks: both are {images_folder}; allowed: two folders, or a mask_suffix")
@@ -201,20 +201,20 @@ def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sa
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
             f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
-            f"{' '.join(IMAGE_SUFFIXES)}"
+            f"{' '.join(MASK_SUFFIXES)}"
         )
     return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def _files_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Stem -> image file, in natural order. Hidden files and other suffixes are not looked at."""
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in entries if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     if not files:
         others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
-        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}{others}")
+        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")
     stems = Counter(path.stem for path in files)
     twice = [path.name for path in files if stems[path.stem] > 1]
     if twice:
