@@ -1,7 +1,7 @@
 """Masks of any encoding to index PNG, or to any other encoding; every file is read back and compared.
 
-python -m data_tools.convert_masks --config configs/aerial_city.yaml data.root=DIR --out masks_index
-python -m data_tools.convert_masks masks_index/masks --config configs/aerial_city.yaml --from index --to colour --out back
+python -m data_tools.convert_masks --config configs/aerial_city.yaml data.root=DIR --out index
+python -m data_tools.convert_masks index/masks --config configs/aerial_city.yaml --from index --to colour --out back
 python -m data_tools.convert_masks masks --class-names ground,cell --from values --values 0=ground 128=cell --out index
 """
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Writes masks of any encoding as index PNG (or as --to says) into OUT, under the same relative "
         "names. Each file is read back and compared before it gets its name; a broken mask is named, and nothing is "
         "written for it.",
-        epilog="example: python -m data_tools.convert_masks --config configs/aerial_city.yaml data.root=DIR --out index",
+        epilog="example: python -m data_tools.convert_masks --config configs/aerial_city.yaml data.root=DIR --out new",
     )
     parser.add_argument(
         "inputs", nargs="*", metavar="MASKS | key=value",

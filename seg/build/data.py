@@ -47,9 +47,15 @@ def label_set(config: Config) -> LabelSet:
 
 def mask_encoding(config: Config) -> MaskEncoding:
     """How mask files store the classes."""
-    labels = config.labels
+    return labels_and_encoding(config.labels)[1]
+
+
+def labels_and_encoding(labels: Labels) -> tuple[LabelSet, MaskEncoding]:
+    """The classes, and how mask files store them."""
     stored = stored_encoding(labels)
-    return MergedEncoding(stored, labels.stored_label_set(), labels.merged_indices()) if labels.merge else stored
+    if not labels.merge:
+        return labels.label_set(), stored
+    return labels.label_set(), MergedEncoding(stored, labels.stored_label_set(), labels.merged_indices())
 
 
 def stored_encoding(labels: Labels) -> StoredEncoding:

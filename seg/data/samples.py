@@ -153,6 +153,15 @@ def samples_from_fractions(
     return splits
 
 
+def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sample]:
+    """All samples of one folder of images and one of masks, in natural order of their names.
+
+    Raises:
+        DataError: As in `samples_from_folders`.
+    """
+    return _pairs(images, masks, mask_suffix)
+
+
 def check_sizes(splits: Splits, image_size: Callable[[Path], tuple[int, int]]) -> None:
     """Refuses pairs of different size, before any training.
 
