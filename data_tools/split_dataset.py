@@ -165,8 +165,7 @@ def _grouped(pool: Pool, arguments: argparse.Namespace) -> Pool:
     elif arguments.groups is not None:
         groups = _groups_from_csv(arguments.groups, pool)
     else:
-        # a tile's source is no group unless --group asks for it; a table's groups are kept
-        groups = ["" if arguments.tiles else sample.group for sample in pool.samples]
+        return pool  # a table's groups; of tiles, their sources
     return replace(pool, samples=[replace(one, group=group) for one, group in zip(pool.samples, groups, strict=True)])
 
 

@@ -133,15 +133,14 @@ def test_tiles_that_overlap_need_a_buffer(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "tiles.csv").write_text(TILES + "\n".join(lines) + "\n")
     options = ["--tiles", str(tmp_path / "tiles.csv"), "--num-classes", "3", "--out", str(tmp_path / "p.csv")]
     options += ["--train", "0.6", "--val", "0.4", "--test", "0"]
-    for extra in ([], ["--block", "2"]):
+    assert main(options) == 2  # tiles of one source stay together
+    assert "got 1 group(s) for 2 splits" in capsys.readouterr().err
+    for extra in (["--group", r"_(\d+)$"], ["--block", "2"]):
         assert main([*options, *extra]) == 2
         assert "of tiles in different splits have pixels in common, as images/tile_" in capsys.readouterr().err
         assert not (tmp_path / "p.csv").exists()
     assert main([*options, "--block", "2", "--buffer", "1"]) == 0
     assert {row["group"] for row in rows(tmp_path / "p.csv")} <= {f"s_block_{y}_{x}" for y in (0, 1) for x in (0, 1)}
-    # one source is one group, and cannot be in two splits
-    assert main([*options, "--group", "^images", "--overwrite"]) == 2
-    assert "got 1 group(s) for 2 splits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
