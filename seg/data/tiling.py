@@ -272,7 +272,7 @@ def _write(
             profile |= {"crs": source.crs, "transform": source.window_transform(window)}
         if source.photometric is not None:
             # of JPEG-compressed TIFF, whose values are read as RGB
-            profile["photometric"] = "RGB" if source.photometric.name == "ycbcr" else source.photometric.name
+            profile["photometric"] = "RGB" if source.photometric.name == "ycbcr" else source.photometric.value
     path = path.with_name(f"{path.name}.png" if png else f"{path.name}.tif")
     write_bytes(path, _encoded(source, values, inside, profile))
     return path

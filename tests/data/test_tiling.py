@@ -86,7 +86,7 @@ def test_tiles_cover_all_and_none_is_for_nothing(length: int, size: int, overlap
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_tiles_have_the_pixels_and_the_place_of_their_window(tmp_path: Path, dtype: str) -> None:
     values = noise(4, 70, 101, dtype=dtype, high=250)
-    image = write(tmp_path / "a.tif", values, nodata=0, **PLACE)
+    image = write(tmp_path / "a.tif", values, nodata=0, photometric="MINISBLACK", **PLACE)
     with rasterio.open(image, "r+") as target:
         target.descriptions = ("red", "green", "blue", "infrared")
         target.scales, target.offsets = (0.5,) * 4, (1.0,) * 4
@@ -157,7 +157,7 @@ def test_padding_is_nodata_and_void(tmp_path: Path) -> None:
 
 def test_png_and_jpeg_become_png(tmp_path: Path) -> None:
     rgb = noise(30, 50, 3, dtype="uint8", high=255)
-    Image.fromarray(rgb).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(rgb).save(tmp_path / "a.jpg", quality=95, subsampling=0)
     indices = noise(30, 50, dtype="uint8", high=3)
     palette = Image.frombytes("P", (50, 30), indices.tobytes())
     palette.putpalette([9, 9, 9, 200, 0, 0, 0, 0, 77] + [0] * 759)
@@ -179,7 +179,7 @@ def test_alpha_and_inner_masks_say_what_is_valid(tmp_path: Path) -> None:
     values = noise(4, 16, 32, dtype="uint8", high=200)
     values[3] = 255
     values[3, :, :16] = 0
-    image = write(tmp_path / "a.tif", values, photometric="RGB", alpha="unspecified", **PLACE)
+    image = write(tmp_path / "a.tif", values, photometric="RGB", alpha="NON-PREMULTIPLIED", **PLACE)
     with rasterio.open(image) as source:
         assert source.colorinterp[3] is ColorInterp.alpha
     (tile,) = cut(image, None, tmp_path / "out", TilePlan((16, 16)))

@@ -32,7 +32,7 @@ def scene(folder: Path, name: str, height: int = 64, width: int = 96, void_rows:
             values[:, :void_rows] = 255
         with rasterio.open(
             folder / part / f"{name}.tif", "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8",
-            crs="EPSG:32633", transform=Affine(1, 0, 0, 0, -1, 0),
+            crs="EPSG:32633", transform=Affine(1, 0, 100, 0, -1, 900),
         ) as target:  # fmt: skip
             target.write(values)
 
@@ -145,6 +145,6 @@ def test_messages(
     (tmp_path / "twice").mkdir()
     for name in ("a.png", "a.tif"):
         (tmp_path / "twice" / name).touch()
-    assert main([*arguments[:1], "--out", "tiles", "--size", "32", *arguments[1:]]) == 2
+    assert main(["--size", "32", "--out", "tiles", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "tiles").exists()
