@@ -239,7 +239,7 @@ def _numbers(assignment: Assignment) -> list[int]:
 
 
 def _to_json(assignment: Assignment, labels: LabelSet, left_out: list[str]) -> dict[str, Any]:
-    shares = np.where(np.isnan(assignment.shares()), None, assignment.shares())
+    shares = [[None if np.isnan(one) else float(one) for one in row] for row in assignment.shares()]
     return {
         "splits": {
             name: {
@@ -247,7 +247,7 @@ def _to_json(assignment: Assignment, labels: LabelSet, left_out: list[str]) -> d
                 "groups": len({group for group, chosen in zip(assignment.groups, assignment.splits, strict=True)
                                if chosen == split and group}),
                 "images": dict(zip(labels.names, images.tolist(), strict=True)),
-                "shares": dict(zip(labels.names, share.tolist(), strict=True)),
+                "shares": dict(zip(labels.names, share, strict=True)),
             }
             for split, (name, number, images, share) in enumerate(
                 zip(assignment.names, _numbers(assignment), assignment.images(), shares, strict=True)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
@@ -178,7 +179,7 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
     pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
         with bar if console.is_terminal else nullcontext():
-            task = bar.add_task("cutting", total=sum(rows for rows, _ in grids.values()))
+            task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
             for (pair, rows), found in zip(jobs, pool.map(cut, jobs), strict=True):
                 tiles[pair] += found
                 bar.advance(task, len(rows))
@@ -198,7 +199,7 @@ def _manifest(tiles: dict[Pair, list[Tile]], folder: Path, plan: TilePlan) -> by
     return buffer.getvalue().encode()
 
 
-def _summary(tiles: dict[Pair, list[Tile]], grids: dict[Pair, tuple[int, int]]) -> dict[str, object]:
+def _summary(tiles: dict[Pair, list[Tile]], grids: dict[Pair, tuple[int, int]]) -> dict[str, Any]:
     sources = [
         {"source": str(pair[0]), "tiles": len(found), "left_out": grids[pair][0] * grids[pair][1] - len(found)}
         for pair, found in tiles.items()
