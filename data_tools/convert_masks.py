@@ -29,10 +29,12 @@ from seg.config_labels import Labels
 from seg.data.images import MASK_SUFFIXES
 from seg.data.mask_writing import Conversion, convert_mask
 from seg.data.masks import MaskEncoding, MergedEncoding, StoredEncoding
+from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.storage import File, list_files, relative_name, write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
+ALLOWED = ", ".join(ENCODINGS)
 BROKEN = 3  # exit code where broken masks were skipped
 
 
@@ -98,6 +100,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     config, folders = config_and_inputs(arguments, arguments.inputs)
     source = labels_from_options(arguments, config, arguments.source)
     target = labels_from_options(arguments, config, arguments.target)
+    for option, section in (("--from", source), ("--to", target)):
+        if section.multi_label:
+            raise ConfigError(
+                f"{option}: got multi_label, whose masks hold several classes a pixel; allowed: {ALLOWED}"
+            )
     if arguments.merge and not source.merge:
         raise ConfigError("--merge: has no effect, the configuration has no labels.merge")
     files: list[tuple[File, str]] = []
@@ -112,10 +119,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         files = [(one.mask, relative_name(one.mask, root)) for split in samples(config).values() for one in split]
     else:
         raise ConfigError("MASKS: got none, allowed: a folder or URL of masks, or --config FILE")
-    reading: MaskEncoding = stored_encoding(source)
+    reading: MaskEncoding = _stored(source)
     labels = source.stored_label_set()
     if arguments.merge:
-        reading = MergedEncoding(stored_encoding(source), labels, source.merged_indices())
+        reading = MergedEncoding(_stored(source), labels, source.merged_indices())
         labels = source.label_set()
     return Plan(_targets(files), labels, reading, _writing(target))
 
@@ -123,8 +130,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _writing(target: Labels) -> StoredEncoding:
     """The encoding to write; ignore_values, void beside `ignore_index`, has no place in index and palette."""
     if target.encoding.name in ("index", "palette"):
-        return stored_encoding(target.model_copy(update={"ignore_values": ()}))
-    return stored_encoding(target)
+        return _stored(target.model_copy(update={"ignore_values": ()}))
+    return _stored(target)
+
+
+def _stored(labels: Labels) -> StoredEncoding:
+    encoding = stored_encoding(labels)
+    assert not isinstance(encoding, MultiLabelEncoding)  # refused by then
+    return encoding
 
 
 def _targets(files: list[tuple[File, str]]) -> list[tuple[File, str]]:

@@ -58,6 +58,12 @@ class ValueMasks(Section):
     )
 
 
+class MultiLabelMasks(Section):
+    """TIFFs with a page or band for each class, 1 where it is present, 0 where not: classes may overlap."""
+
+    name: Literal["multi_label"]
+
+
 class Labels(Section):
     """What the masks mean."""
 
@@ -70,7 +76,8 @@ class Labels(Section):
     ignore_index: Annotated[int, Field(ge=0, le=255)] = Field(255, description="mask value of unlabelled pixels")
     ignore_values: tuple[FileValue, ...] = Field((), description="more values of mask files that mean unlabelled")
     encoding: Annotated[
-        IndexMasks | PaletteMasks | ColourMasks | BinaryMasks | ValueMasks, Field(discriminator="name")
+        IndexMasks | PaletteMasks | ColourMasks | BinaryMasks | ValueMasks | MultiLabelMasks,
+        Field(discriminator="name"),
     ] = Field(IndexMasks(name="index"), description="how mask files store the classes")
     merge: dict[Annotated[str, Field(min_length=1)], Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
         {}, description="{new class: [names that become it]}; what is trained and reported are the classes after this"
@@ -87,11 +94,16 @@ class Labels(Section):
 
     def stored_label_set(self) -> LabelSet:
         """The classes as mask files have them."""
-        return LabelSet(self.names, self.colours_or_default(), self.ignore_index)
+        return LabelSet(self.names, self.colours_or_default(), self.ignore_index, self.multi_label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether classes may overlap, so that each has a sigmoid of its own."""
+        return isinstance(self.encoding, MultiLabelMasks)
 
     def label_set(self) -> LabelSet:
         """The classes that are trained; a merged one has the colour of its first member."""
-        return LabelSet(self.class_names, self._merged_colours(), self.ignore_index)
+        return LabelSet(self.class_names, self._merged_colours(), self.ignore_index, self.multi_label)
 
     def merged_indices(self) -> tuple[int, ...]:
         """For each of `names` the index in `class_names` of the class that it becomes."""
@@ -115,7 +127,7 @@ class Labels(Section):
         return tuple(first[index] for index in range(len(first)))
 
     def problems(self) -> Iterator[Problem]:
-        wrong = label_problems(self.names, self.colours_or_default(), self.ignore_index)
+        wrong = label_problems(self.names, self.colours_or_default(), self.ignore_index, self.multi_label)
         yield from wrong
         if self.encoding.name == "colour" and self.colours is None:
             yield "colours", "missing; the colour encoding needs the masks' RGB colour of each class"
@@ -127,7 +139,9 @@ class Labels(Section):
         if isinstance(self.encoding, ValueMasks):
             yield from self._value_problems(self.encoding.values)
         yield from self._ignore_value_problems()
-        if self.merge and not wrong:
+        if self.merge and self.multi_label:
+            yield "merge", "is for masks of one class a pixel, allowed with multi_label masks: none"
+        elif self.merge and not wrong:
             yield from self._merge_problems()
 
     def _value_problems(self, values: dict[int, str]) -> Iterator[Problem]:
@@ -141,6 +155,9 @@ class Labels(Section):
     def _ignore_value_problems(self) -> Iterator[Problem]:
         if self.ignore_values and self.encoding.name == "colour":
             yield "ignore_values", "has no effect on colours, allowed: encoding.void_colours"
+            return
+        if self.ignore_values and self.multi_label:
+            yield "ignore_values", "has no effect on multi_label masks, allowed: ignore_index"
             return
         for value in sorted(set(self.ignore_values)):
             if self.ignore_values.count(value) > 1:

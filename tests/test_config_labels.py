@@ -97,6 +97,14 @@ MESSAGES = [
         "colours: [[0, 0, 0], [1, 1, 1], [2, 2, 2]], encoding: {name: colour}, ignore_values: [3]",
         "ignore_values: has no effect on colours, allowed: encoding.void_colours",
     ),
+    (
+        "encoding: {name: multi_label}, ignore_values: [3]",
+        "ignore_values: has no effect on multi_label masks,",
+    ),
+    (
+        "encoding: {name: multi_label}, merge: {a: [tree, road]}",
+        "merge: is for masks of one class a pixel,",
+    ),
     ("encoding: {name: colour, tolerance: 443}", "encoding.tolerance: got 443, allowed: at most 442"),
     ("merge: {green: [tree, gras]}", "merge.green: got 'gras', allowed: tree, road, grass"),
     ("merge: {a: [tree], b: [tree]}", "merge.b: 'tree' stands twice in labels.merge, allowed: once"),
@@ -124,5 +132,5 @@ def test_a_value_that_stands_twice_in_two_spellings(tmp_path: Path) -> None:
 
 def test_manual_weights_name_the_merged_classes(tmp_path: Path) -> None:
     weights = "class_weights: {scheme: manual, manual: {tree: 1, green: 1, road: 1}}"
-    with pytest.raises(ConfigError, match="manual.tree: unknown class;"):
+    with pytest.raises(ConfigError, match="manual.tree: unknown class .*allowed: green, road"):
         config(tmp_path, f"{THREE}, merge: {{green: [tree, grass]}}", weights)

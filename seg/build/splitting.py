@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from seg.data.mask_counts import count_pixels, load_fast_counter
-from seg.data.masks import MaskEncoding
+from seg.data.masks import MaskEncoding, read_mask
+from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.samples import SPLITS, Sample
 from seg.data.splitting import (
     LEFT_OUT,
@@ -95,16 +96,22 @@ def count_samples(
     threads: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """(n, C + 1) int64: the pixels of each class in each mask, then void.
+    """(n, C + 1) int64: the pixels of each class in each mask, then void; 0 void where classes may overlap.
 
     Raises:
         DataError: A mask cannot be read.
     """
     load_fast_counter()
+
+    def count(sample: Sample) -> np.ndarray:
+        if isinstance(encoding, MultiLabelEncoding):
+            return np.append((read_mask(sample.mask, labels, encoding) == 1).sum(axis=(0, 1)), 0)
+        return count_pixels(sample.mask, labels, encoding)
+
     counts = []
     pool = ThreadPoolExecutor(threads or os.cpu_count())
     try:
-        for one in pool.map(lambda sample: count_pixels(sample.mask, labels, encoding), samples):
+        for one in pool.map(count, samples):
             counts.append(one)
             if progress is not None:
                 progress()

@@ -22,6 +22,7 @@ from seg.data.mask_encodings import (
     value_table,
 )
 from seg.data.masks import decode_mask_and_moved
+from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.storage import File, read_bytes
 from seg.labels import LabelSet
 
@@ -102,7 +103,7 @@ def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.n
     stored = encoding.stored if isinstance(encoding, MergedEncoding) else encoding
     stored_labels = encoding.labels if isinstance(encoding, MergedEncoding) else labels
     palette = data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == b"\3"
-    if isinstance(stored, ColourEncoding) or isinstance(stored, PaletteEncoding) != palette:
+    if isinstance(stored, ColourEncoding | MultiLabelEncoding) or isinstance(stored, PaletteEncoding) != palette:
         return None
     if isinstance(stored, BinaryEncoding) and stored_labels.num_classes != 2:
         return None
@@ -112,7 +113,7 @@ def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.n
     if isinstance(encoding, IndexEncoding | PaletteEncoding) and not encoding.ignore_values:
         counts = _of_values(values, labels)
         return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
-    assert not isinstance(encoding, ColourEncoding)
+    assert not isinstance(encoding, ColourEncoding | MultiLabelEncoding)
     # float64 sums of integers are exact below 2^53 pixels
     sums = np.bincount(_slots(labels, encoding), values, labels.num_classes + 2).astype(np.int64)
     return sums[:-1] if sums[-1] == 0 else None

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.errors import ConfigError
 from seg.labels import Colour, LabelSet
 
@@ -140,7 +141,7 @@ class MergedEncoding:
         return f"{self.stored.description}, merged {{{pairs}}}"
 
 
-MaskEncoding = StoredEncoding | MergedEncoding
+MaskEncoding = StoredEncoding | MergedEncoding | MultiLabelEncoding
 # Encodings of gray values (or palette indices), whose meaning `value_table` gives.
 GrayEncoding = IndexEncoding | PaletteEncoding | BinaryEncoding | ValueEncoding
 

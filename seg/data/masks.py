@@ -34,6 +34,7 @@ from seg.data.mask_encodings import (
     merge_table,
     value_table,
 )
+from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
 from seg.data.storage import File, read_bytes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -72,7 +73,8 @@ def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarra
         encoding: What the file's values mean.
 
     Returns:
-        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels.
+        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels. Under `multi_label` (H, W, K) uint8, see
+        `seg.data.multi_label_masks`.
 
     Raises:
         DataError: The file is missing, cut short, corrupt, of a kind that the encoding does not read, or holds a
@@ -90,6 +92,8 @@ def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncodin
 def decode_mask_and_moved(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
     """As `decode_mask`, with the number of pixels whose colour was none of the classes' and that took the nearest one
     within `ColourEncoding.tolerance`."""
+    if isinstance(encoding, MultiLabelEncoding):
+        return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1)), 0
     if isinstance(encoding, MergedEncoding):
         stored, moved = decode_mask_and_moved(data, path, encoding.labels, encoding.stored)
         return cv2.LUT(stored, merge_table(labels, encoding)).reshape(stored.shape), moved

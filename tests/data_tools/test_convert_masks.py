@@ -105,6 +105,12 @@ def test_overrides_and_folders_beside_a_configuration(config: Path, folder: Path
     assert json.loads((tmp_path / "r.json").read_text())["pixels"] == {"a": 2, "b": 4, "c": 2}
 
 
+def test_multi_label_masks_are_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["labels.encoding={name: multi_label}", "labels.merge={}", "loss=[{name: binary_cross_entropy}]"]
+    assert main(["--config", str(config), *overrides, "--out", str(tmp_path / "out")]) == 2
+    assert "--from: got multi_label, whose " in capsys.readouterr().err
+
+
 def test_moved_pixels_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--from", "colour", *CLASSES, "--tolerance", "40", "--json", str(tmp_path / "r.json")]
     assert main([str(folder), *options, "--out", str(tmp_path / "out")]) == 0

@@ -13,6 +13,7 @@ from PIL import Image
 from data_tools.split_dataset import main
 from seg import build
 from seg.config import load_config
+from seg.data.multi_label_masks import write_planes
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "aerial_city"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -120,6 +121,24 @@ def test_two_splits_and_a_random_one(tmp_path: Path) -> None:
     shares = ["--train", "0.5", "--val", "0.5", "--test", "0", "--assign", "random"]
     assert main([*make(tmp_path / "d", 10), *shares, "--out", str(tmp_path / "p.csv")]) == 0
     assert sorted(row["split"] for row in rows(tmp_path / "p.csv")) == ["train"] * 5 + ["val"] * 5
+
+
+def test_multi_label_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "data", 10)
+    for index, path in enumerate(sorted((tmp_path / "data" / "masks").iterdir())):
+        path.unlink()
+        planes = np.zeros((4, 4, 2), np.uint8)
+        planes[0, 0] = (1, index < 3)
+        write_planes(path.with_suffix(".tif"), planes)
+    (tmp_path / "c.yaml").write_text(
+        f"name: t\nlabels: {{names: [wet, red], encoding: {{name: multi_label}}}}\n"
+        f"data: {{name: fractions, root: {tmp_path / 'data'}}}\nloss: [{{name: binary_cross_entropy}}]\n"
+        "training: {epochs: 1, batch_size: 1}\n"
+    )
+    assert main(["--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "p.csv")]) == 0
+    table = [line.split()[::2] for line in capsys.readouterr().out.splitlines()]
+    assert ["red"] in [row[:1] for row in table]
+    assert "warning" not in " ".join(" ".join(row) for row in table)  # three masks with red, one a split
 
 
 TILES = "image,mask,group,tile_row,tile_col,row,col,height,width,labelled\n"
