@@ -66,8 +66,8 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
         "image_size": list(resize) if resize else "as stored",
         "binary_cross_entropy" if config.labels.multi_label else "cross_entropy": cross_entropy,
     }
-    write_report(run.evaluation(split), matrix, results, config.labels.names, facts)
-    console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
+    write_report(run.evaluation(split), matrix, results, config.labels.class_names, facts)
+    console.print(scores_table(results, config.labels.class_names, title=f"{split}: {len(splits[split])} images"))
     console.print(f"written to {run.evaluation(split)}")
 
 

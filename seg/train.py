@@ -164,7 +164,9 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
     if artefact is not None:
         counts = build.load_counts(config, Path(artefact))
         try:
-            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
@@ -214,6 +216,9 @@ def start_run(
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if isinstance(counts, ClassCounts) and counts.moved_pixels:
+        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
     if sampling:
         console.print(sampling.told())
     if config.class_weights.online is not None:

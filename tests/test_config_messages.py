@@ -171,7 +171,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         (
             "labels.encoding=index",
             "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary, "
-            "multi_label",
+            "values, multi_label",
         ),  # fmt: skip
         ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry

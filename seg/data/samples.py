@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
 from seg.data.storage import VolumeSlice
 from seg.errors import ConfigError, DataError
 
-SUFFIXES = IMAGE_SUFFIXES + VOLUME_SUFFIXES
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
 TABLE_COLUMNS = ("image", "mask", "split", "group")
@@ -155,6 +154,15 @@ def samples_from_fractions(
     return splits
 
 
+def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sample]:
+    """All samples of one folder of images and one of masks, in natural order of their names.
+
+    Raises:
+        DataError: As in `samples_from_folders`.
+    """
+    return _pairs(images, masks, mask_suffix)
+
+
 def check_sizes(
     splits: Splits,
     image_size: Callable[[Path | VolumeSlice], tuple[int, int]],
@@ -188,7 +196,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sample]:
-    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder)
+    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder, MASK_SUFFIXES)
     if images_folder.resolve() == masks_folder.resolve():
         if not mask_suffix:
             raise ConfigError(f"images and masks: both are {images_folder}; allowed: two folders, or a mask_suffix")
@@ -207,20 +215,21 @@ def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sa
     if problems:
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
-            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes {' '.join(SUFFIXES)}"
+            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
+            f"{' '.join(MASK_SUFFIXES)}"
         )
     return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def _files_by_stem(folder: Path, suffixes: Sequence[str] = SAMPLE_SUFFIXES) -> dict[str, Path]:
     """Stem -> image file, in natural order. Hidden files and other suffixes are not looked at."""
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")]
+    files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")]
     if not files:
         others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
-        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(SUFFIXES)}{others}")
+        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")
     stems = Counter(stem(path) for path in files)
     twice = [path.name for path in files if stems[stem(path)] > 1]
     if twice:
