@@ -11,6 +11,7 @@ from seg.config_data import Augmentation, FolderData, FractionData, Input, Scene
 from seg.config_labels import Labels
 from seg.config_losses import CrossEntropyTerm, LossTerm
 from seg.config_section import Positive, Problem, Section
+from seg.config_tensorboard import TensorBoard
 
 
 # --- balance, model ---------------------------------------------------------------------------------------------------
@@ -155,3 +156,4 @@ class Config(Section):
     schedule: Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="name")] = CosineSchedule(name="cosine")
     training: Training
     output: Output = Output()
+    tensorboard: TensorBoard = TensorBoard()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     from seg.balance import ClassCounts
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
-    from seg.training.callbacks import OverlaySample
+    from seg.training.callbacks import SegmentationTensorBoard
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
 
@@ -95,7 +95,7 @@ def train(config: Config, run: RunDir) -> None:
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights)),
+                callbacks=callbacks(config, run, log, steps, [cockpit(config, run, splits["val"], counts, weights)]),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -238,44 +238,46 @@ def callbacks(
     run: RunDir,
     log: list[dict[str, str]],
     steps: int,
-    val: Sequence[Sample],
-    classes: list[tuple[str, ...]],
+    watching: Sequence[keras.callbacks.Callback],
 ) -> list[keras.callbacks.Callback]:
-    """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
-    from seg import build
+    """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg.training import callbacks as on
 
-    head = "| class | pixels | share | images | weight |\n|---|---|---|---|---|\n"
-    texts = {
-        "classes": head + "\n".join("| " + " | ".join(row) + " |" for row in classes),
-        "config": f"```yaml\n{dump_config(config)}```",
-    }
     history = [float(row[on.MONITOR]) for row in log]
     return [
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
-        on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),
+        *watching,
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 
 
-def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySample]:
-    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them."""
+def cockpit(
+    config: Config, run: RunDir, val: Sequence[Sample], counts: ClassCounts, weights: np.ndarray
+) -> SegmentationTensorBoard:
+    """What writes the run's TensorBoard files."""
     from seg import build
-    from seg.data.dataset import load_pair
-    from seg.training.callbacks import OverlaySample
+    from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 
-    count = min(config.output.overlays, len(samples))
-    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
     preprocessing = build.preprocessing(config)
-    drawn = []
-    for sample in chosen:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
-        picture = preprocessing.augmentable(image)  # uint8, or float in [0, 1]
-        drawn.append(OverlaySample(sample.image.stem, picture, preprocessing.prepare(image), mask))
-    return drawn
+    return SegmentationTensorBoard(
+        run.tensorboard,
+        build.label_set(config),
+        counts=counts,
+        class_weights=weights,
+        samples=np.linspace(0, len(val) - 1, min(config.output.overlays, len(val))).astype(int).tolist(),
+        sample_names=[sample.image.stem for sample in val],
+        picture=preprocessing.picture,
+        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        texts={
+            "config": f"```yaml\n{dump_config(config)}```",
+            "resume": f"```\npython -m seg.train --resume {run.path}\n```",
+        },
+        hparams=build.hyperparameters(config),
+        run_name=run.path.name,
+    )
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:

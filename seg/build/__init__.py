@@ -10,12 +10,14 @@ from seg.build.data import (
     samples,
     training_data,
 )
+from seg.build.hyperparameters import hyperparameters
 from seg.build.losses import loss, online_weights, weights
 from seg.build.models import network, optimizer
 
 __all__ = [
     "augmentation",
     "evaluation_data",
+    "hyperparameters",
     "label_set",
     "loss",
     "mask_encoding",

@@ -86,6 +86,10 @@ class Preprocessing:
         rows += offset
         return rows.reshape(height, width, bands)
 
+    def picture(self, inputs: np.ndarray) -> np.ndarray:
+        """What `prepare` made of an image, as the values in [0, 1] that it was made from: (H, W, bands) float32."""
+        return np.clip(inputs * np.float32(self.std) + np.float32(self.mean), 0, 1)
+
 
 def sample_seed(run_seed: int, epoch: int, sample_index: int, crop_index: int) -> int:
     """A 64-bit seed for one draw: of a million draws, two are equal with probability 3e-8."""
