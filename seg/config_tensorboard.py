@@ -17,7 +17,8 @@ class TensorBoard(Section):
         0.01, description="a class with a smaller share of the labelled training pixels is called rare"
     )
     look_every: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="epochs between two looks at the predictions; left out: a tenth of training.epochs"
+        None,
+        description="epochs between two looks at the predictions; left out: a tenth of training.epochs, at least 3",
     )
     confusion_every: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs between two pictures of the confusion matrix; 0: none"

@@ -102,8 +102,8 @@ def share_chart(
     paint = [tuple(value / 255 for value in colours[index]) for index in order]
     per_class = min(INCHES_PER_CLASS, MOST_INCHES / len(names))
     height = max(LEAST_INCHES, INCHES_AROUND + per_class * len(names))
-    figure = Figure(figsize=(10, height), dpi=100, layout="constrained")
-    columns = [(shares[order], "share of the labelled pixels (logarithmic)", lambda value: f"{value:.3%}")]
+    figure = Figure(figsize=(7.2, height), dpi=100, layout="constrained")
+    columns = [(shares[order], "share of the pixels (logarithmic)", lambda value: f"{value:.3%}")]
     if weights is not None:
         columns.append((np.asarray(weights)[order], "class weight", lambda value: f"{value:.2f}"))
     fontsize = min(9.0, 65 * per_class)
@@ -129,7 +129,7 @@ def share_chart(
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=10)
-    return _png(figure), round(10 * 100), round(height * 100)
+    return _png(figure), round(7.2 * 100), round(height * 100)
 
 
 def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> bytes:

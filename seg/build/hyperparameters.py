@@ -18,9 +18,9 @@ def hyperparameters(config: Config) -> dict[str, Value]:
         "loss": " + ".join(
             f"{term.coefficient:g} {term.name}" + ("" if term.weighted else " (unweighted)") for term in config.loss
         ),
-        "class_weights": weights.scheme,
-        "class_weights.cap": weights.cap,
-        "class_weights.online": weights.online,
+        "class_weights": weights.scheme
+        + (f", cap {weights.cap:g}" if weights.cap else "")
+        + (f", online {weights.online:g}" if weights.online else ""),
         "pixel_weights": config.pixel_weights and config.pixel_weights.name,
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,

@@ -16,7 +16,12 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from seg.training.event_file import one_value
 
 PER_CLASS = ("iou", "precision", "recall", "dice")  # tags: <score>/<class name>
-COMPARED = ("mean_iou", "mean_iou_rare", "pixel_accuracy", "loss")  # columns of the HParams table, of the val run
+OVERVIEW = {  # tags and what they are called; also the columns of the HParams table, of the val run
+    "mean_iou_rare": "mean IoU of the rare classes",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "loss": "loss",
+}
 OWN_CATEGORIES = 12  # at most as many of the rarest classes get a category of their own; the others share one
 
 Charts = list[tuple[str, list[str]]]  # (title, tags)
@@ -25,24 +30,20 @@ Charts = list[tuple[str, list[str]]]  # (title, tags)
 def categories(class_names: Sequence[str], rarest_first: Sequence[int], num_rare: int) -> list[tuple[str, Charts]]:
     """(title, charts) of each fold of the Custom Scalars tab.
 
-    Overview; a category a rare class, the rarest first, with all that is known of it; what the weights do to the rare
-    classes together; the IoU of the others, still from rare to common; speed.
+    Overview; a category a rare class, the rarest first, with all that is known of it; the IoU of the others, still from
+    rare to common; speed.
 
     Args:
         class_names: The C names.
         rarest_first: All class indices.
         num_rare: How many of them, from the first on, are rare.
     """
-    overview = [(tag.replace("_", " "), [tag]) for tag in ("mean_iou", "mean_iou_rare", "pixel_accuracy", "loss")]
-    if not num_rare:
-        overview = [chart for chart in overview if chart[1] != ["mean_iou_rare"]]
+    overview = [(title, [tag]) for tag, title in OVERVIEW.items() if num_rare or tag != "mean_iou_rare"]
     folds: list[tuple[str, Charts]] = [("1  overview", overview)]
     names = [class_names[index] for index in rarest_first]
-    for name in names[: min(num_rare, OWN_CATEGORIES)]:
-        folds.append((f"2  rare: {name}", class_charts(name)))
-    folds.append(
-        ("3  other classes, from rare to common", [(name, [f"iou/{name}"]) for name in names[min(num_rare, 12) :]])
-    )
+    own = min(num_rare, OWN_CATEGORIES)
+    folds += [(f"2  rare: {name}", class_charts(name)) for name in names[:own]]
+    folds.append(("3  other classes, from rare to common", [(name, [f"iou/{name}"]) for name in names[own:]]))
     folds.append(
         (
             "4  speed",
@@ -100,6 +101,6 @@ def hyperparameters(values: Mapping[str, Any], run: str) -> list[Any]:
         values: bool, int, float or text by name.
         run: The run's own name: two runs with equal values stay two rows.
     """
-    metrics = [Metric(tag, display_name=f"val {tag.replace('_', ' ')}") for tag in COMPARED]
+    metrics = [Metric(tag, display_name=f"val {title}") for tag, title in OVERVIEW.items()]
     config = hparams_config_pb(hparams=[HParam(name) for name in values], metrics=metrics)
     return [config, hparams_pb(dict(values), trial_id=run)]

@@ -26,7 +26,8 @@ from seg.training.panels import Picture, panel
 from seg.training.validation_watch import Findings, ValidationWatch, Watched
 
 Logs = dict[str, Any] | None
-LOOKS = 10  # a run is looked at so often unless told otherwise; TensorBoard shows 10 pictures of a tag
+LOOKS = 10  # a run is looked at about so often unless told otherwise; TensorBoard shows 10 pictures of a tag
+LEAST_INTERVAL = 3  # epochs; in a run of a dozen short epochs more looks would cost too much
 SHARES = ("pixel_share", "loss_share", "gradient_share")
 UNWRITTEN = ("seconds",)  # log keys that are no curve
 
@@ -38,7 +39,7 @@ class CockpitLimits:
     Attributes:
         rare_share: A class with a smaller share of the labelled training pixels is rare.
         look_every: Epochs between two looks at the predictions (pictures, precision-recall curves, shares); the first
-            and the last epoch are always looked at. None: a tenth of the epochs.
+            and the last epoch are always looked at. None: a tenth of the epochs, at least 3.
         confusion_every: Epochs between two pictures of the confusion matrix; 0: none.
         tile_classes: The so many rarest classes have their worst tiles drawn.
         tiles: How many of each.
@@ -177,7 +178,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         if self._files:  # not an `evaluate` outside of `fit`
             assert self._watch is not None
             self._end_training()
-            self._watch.begin(self._is_due(self._epoch, self.limits.look_every or self._usual_interval()))
+            self._watch.begin(self._is_due(self._epoch, self.limits.look_every))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert self._watch is not None
@@ -205,12 +206,8 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             self._train_matrix = self._matrix()
 
     # --- when, and how much -------------------------------------------------------------------------------------------
-    def _usual_interval(self) -> int:
-        return -(-int(self.params.get("epochs") or 1) // LOOKS)
-
-    def _is_due(self, epoch: int, every: int) -> bool:
-        step = epoch + 1
-        return step == 1 or step % every == 0 or step == self.params.get("epochs")
+    def _is_due(self, epoch: int, every: int | None) -> bool:
+        return is_due(epoch + 1, self.params.get("epochs") or epoch + 1, every)
 
     def _open(self, epoch: int) -> None:
         """Takes out what an earlier `fit` wrote of this and later epochs, and starts new files."""
@@ -332,6 +329,15 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         if online is not None:
             values["train"] += self._class_scalars("weight", keras.ops.convert_to_numpy(online.current()))
         return values
+
+
+def is_due(step: int, epochs: int, every: int | None) -> bool:
+    """Whether something that is done every so many epochs is done after epoch `step` of `epochs`, counted from 1.
+
+    Always after the first, so that a mistake is seen at once, and after the last. `every` None: see `CockpitLimits`.
+    """
+    every = every or max(LEAST_INTERVAL, -(-epochs // LOOKS))
+    return step in (1, epochs) or step % every == 0
 
 
 def find_confusion(model: keras.Model) -> ConfusionMatrix | None:
