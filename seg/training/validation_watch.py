@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,8 +17,10 @@ from seg.metrics.pr_curve import NUM_THRESHOLDS, probability_histogram
 from seg.training.class_shares import class_shares, has_class_shares
 from seg.training.panels import Picture, Tile, shrunk, stretched, worst_window
 
-COMPILED_SHAPES = 4  # batches of so many shapes are looked at by XLA, several times as fast; others would compile anew
-SHARES_EVERY = 4  # batches: the shares need the loss's gradient, which costs as much as the model on a small image
+SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
+SHARE_LOGITS = (
+    2**20
+)  # of a batch at most; more are thinned out by rows and columns, or 150 classes would fill the memory
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class ValidationWatch:
         self.model, self.labels, self.watched, self.picture = model, labels, watched, picture or stretched
         self.findings: Findings | None = None  # of the validation that runs or has run; None: it is not looked at
         self._step = self._logging_step()
-        self._observers = {compiled: self._observer(compiled) for compiled in (True, False)}
-        self._sharers = {compiled: self._sharer(compiled) for compiled in (True, False)}
-        self._shapes: set[tuple[int, ...]] = set()
+        # Not compiled by XLA: that takes longer than it saves in the few looks of a short run.
+        self._observe = tf.function(self._observed, reduce_retracing=True)
+        self._share = tf.function(self._shared, reduce_retracing=True)
         self._replaced: Any = None
         self._position = self._batches = 0
         self._waiting: _Seen | None = None
@@ -168,14 +171,11 @@ class ValidationWatch:
         for x, y, z in zip(local(images), local(labels), logits, strict=True):
             if not self._is_readable(x, y, z):
                 continue
-            shape = tuple(z.shape)
-            if shape not in self._shapes and len(self._shapes) < COMPILED_SHAPES:
-                self._shapes.add(shape)
-            compiled = shape in self._shapes
-            prediction, histograms = self._observers[compiled](y, z)
+            prediction, histograms = self._observe(y, z)
             shares = None
             if self._batches % SHARES_EVERY == 0 and has_class_shares(self.model.loss):
-                shares = self._sharers[compiled](y, z, *self._online_weights())
+                thin = max(1, math.ceil(math.sqrt(math.prod(z.shape) / SHARE_LOGITS)))
+                shares = self._share(y[:, ::thin, ::thin], z[:, ::thin, ::thin], *self._online_weights())
             self._note(_Seen(x, y, prediction, histograms, shares))
         self._batches += 1
 
@@ -190,22 +190,15 @@ class ValidationWatch:
         online = getattr(self.model, "online_weights", None)
         return [] if online is None else [online.current()]
 
-    def _observer(self, compiled: bool) -> Callable[..., Any]:
-        classes, ignore_index = list(self.watched.curve_classes), self.labels.ignore_index
+    def _observed(self, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        prediction = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8)
+        classes = list(self.watched.curve_classes)
+        if not classes:
+            return prediction, None
+        return prediction, probability_histogram(labels, logits, classes, ignore_index=self.labels.ignore_index)
 
-        def observe(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-            prediction = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8)
-            if not classes:
-                return prediction, None
-            return prediction, probability_histogram(labels, logits, classes, ignore_index=ignore_index)
-
-        return tf.function(observe, jit_compile=compiled or None, reduce_retracing=not compiled)
-
-    def _sharer(self, compiled: bool) -> Callable[..., Any]:
-        def shares(labels: Tensor, logits: Tensor, *online: Tensor) -> Any:
-            return class_shares(self.model.loss, labels, logits, *online)
-
-        return tf.function(shares, jit_compile=compiled or None, reduce_retracing=not compiled)
+    def _shared(self, labels: Tensor, logits: Tensor, *online: Tensor) -> Any:
+        return class_shares(self.model.loss, labels, logits, *online)
 
     def _note(self, seen: _Seen | None) -> None:
         """Takes in the batch before `seen`, which takes its place."""

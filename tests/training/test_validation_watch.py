@@ -19,14 +19,6 @@ MASKS[:, :2] = 255
 WATCHED = Watched({1: "one", 6: "six"}, [2, 0], 2, [1, 2], 4, ("first", "second"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def uncompiled():
-    """One test compiles; for the others it takes longer than all they do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation_watch, "COMPILED_SHAPES", 0)
-        yield
-
-
 def conv_model(loss=None, **options):
     keras.utils.set_random_seed(1)
     images = keras.Input((None, None, 3))
@@ -60,7 +52,7 @@ def predictions():
     return conv_model().predict(IMAGES, verbose=0).argmax(-1)
 
 
-@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"steps_per_execution": 2}])
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}])
 def test_the_logs_are_those_of_an_unwatched_evaluation(options, data):
     expected = conv_model().evaluate(data, verbose=0, return_dict=True)
     model = conv_model(**options)
@@ -68,6 +60,11 @@ def test_the_logs_are_those_of_an_unwatched_evaluation(options, data):
     assert logs == pytest.approx(expected, rel=1e-6)
     assert set(findings.samples) == {"one", "six"}
     assert model.evaluate(data, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-6)
+
+
+def test_several_steps_per_execution_see_every_batch(data):
+    _, findings = watched_evaluation(conv_model(steps_per_execution=2), data)
+    assert findings.histograms.sum() == 2 * (MASKS != 255).sum()
 
 
 def test_the_models_test_function_comes_back(data):
@@ -82,18 +79,6 @@ def test_the_models_test_function_comes_back(data):
 def test_histograms_are_of_all_validation_pixels(findings):
     expected = probability_histogram(MASKS, conv_model().predict(IMAGES, verbose=0), [1, 2])
     np.testing.assert_array_equal(findings.histograms, keras.ops.convert_to_numpy(expected))
-
-
-def test_compiled_it_finds_the_same(findings, monkeypatch):
-    monkeypatch.setattr(validation_watch, "COMPILED_SHAPES", 1)
-    data = tf.data.Dataset.from_tensor_slices((IMAGES, MASKS)).batch(7)
-    _, ours = watched_evaluation(conv_model(jit_compile=True), data)
-    np.testing.assert_array_equal(ours.histograms, findings.histograms)
-    assert [entry[:2] for entry in ours.worst[2]] == [entry[:2] for entry in findings.worst[2]]
-    # Of 7 images at once, where `findings` is of the first 3.
-    logits = conv_model().predict(IMAGES, verbose=0)
-    parts = np.stack([part.numpy() for part in class_shares(CrossEntropy(), MASKS, logits)])
-    np.testing.assert_allclose(ours.shares, parts / parts.sum(1, keepdims=True), rtol=1e-5)
 
 
 def test_samples_are_those_of_the_positions(findings, predictions):
@@ -127,6 +112,15 @@ def test_shares_are_of_every_fourth_batch():
     sums = np.sum([np.stack([part.numpy() for part in three]) for three in parts], axis=0)
     np.testing.assert_allclose(findings.shares, sums / sums.sum(1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(findings.shares.sum(1), 1)
+
+
+def test_shares_of_large_batches_are_of_every_so_many_rows_and_columns(data, monkeypatch):
+    monkeypatch.setattr(validation_watch, "SHARE_LOGITS", 200)  # of 3 x 8 x 6 x 3 = 432: every second row and column
+    _, findings = watched_evaluation(conv_model(), data)
+    logits = conv_model().predict(IMAGES[:3], verbose=0)
+    parts = class_shares(CrossEntropy(), MASKS[:3, ::2, ::2], logits[:, ::2, ::2])
+    expected = np.stack([part.numpy() for part in parts])
+    np.testing.assert_allclose(findings.shares, expected / expected.sum(1, keepdims=True), rtol=1e-5)
 
 
 def test_a_perfect_prediction_has_no_worst_tile():
