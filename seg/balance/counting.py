@@ -158,7 +158,7 @@ def collect_part(
     size = min(BUNDLE, -(-len(masks) // (8 * workers)))  # of few masks every thread shall have some
     bundles = [masks[begin : begin + size] for begin in range(0, len(masks), size)]
     with _short_turns():
-        for names, counted in _in_order(count_some, bundles, workers):
+        for names, counted in in_order(count_some, bundles, workers):
             total.add(names, counted)
             if progress is not None:
                 progress(total.files, total.all_pixels)
@@ -263,7 +263,7 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
+def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
     """function(item) for every item, in order, from a thread pool with a bounded queue.
 
     `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.

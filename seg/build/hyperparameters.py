@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seg.config_sampler import Sampler
 from seg.config_tree import Config
 
 Value = bool | int | float | str
@@ -21,6 +22,7 @@ def hyperparameters(config: Config) -> dict[str, Value]:
         "class_weights": weights.scheme
         + (f", cap {weights.cap:g}" if weights.cap else "")
         + (f", online {weights.online:g}" if weights.online else ""),
+        "sampler": _sampler(config.sampler),
         "pixel_weights": config.pixel_weights and config.pixel_weights.name,
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
@@ -37,6 +39,18 @@ def hyperparameters(config: Config) -> dict[str, Value]:
         "epochs": config.training.epochs,
     }
     return {key: value if isinstance(value, Value) else "" for key, value in values.items()}
+
+
+def _sampler(section: Sampler | None) -> str:
+    """`repeat_factor, crops 0.5, copy_paste 0.3`: the parts that there are."""
+    parts = []
+    if section and section.images:
+        parts.append(section.images.name)
+    if section and section.crops:
+        parts.append(f"crops {section.crops.share:g}")
+    if section and section.copy_paste:
+        parts.append(f"copy_paste {section.copy_paste.probability:g}")
+    return ", ".join(parts)
 
 
 def _size(size: tuple[int, int] | None) -> str:

@@ -26,22 +26,26 @@ def probability_histogram(
     Bin j of T holds the probabilities p with floor(p (T - 1)) = j: those from j / (T - 1) up to the next threshold.
 
     Args:
-        labels: (N, H, W), any integer dtype.
-        logits: (N, H, W, C), any float dtype; p is their softmax in float32.
+        labels: (N, H, W), any integer dtype; or (N, H, W, C) of 0, 1 and void, where classes may overlap.
+        logits: (N, H, W, C), any float dtype; p is their softmax in float32, or of overlapping classes their sigmoid.
         classes: The K classes that are looked at, as indices.
         ignore_index: The label of void pixels, which are not counted.
         num_thresholds: T, at least 2.
 
     Returns:
-        (K, 2, T) int32: [k, 1] counts pixels labelled classes[k], [k, 0] all others. Histograms of parts add up to
-        that of the whole.
+        (K, 2, T) int32: [k, 1] counts pixels labelled classes[k], [k, 0] all others that are labelled. Histograms of
+        parts add up to that of the whole.
     """
     size = len(classes) * 2 * num_thresholds
-    labels = ops.expand_dims(ops.cast(labels, "int32"), -1)
+    labels, logits = ops.cast(labels, "int32"), ops.cast(logits, "float32")
     chosen = ops.convert_to_tensor(np.asarray(classes, np.int32))
-    probabilities = ops.take(ops.softmax(ops.cast(logits, "float32"), axis=-1), chosen, axis=-1)  # (N, H, W, K)
-    bins = ops.cast(ops.floor(ops.clip(probabilities, 0.0, 1.0) * (num_thresholds - 1)), "int32")
-    positive = ops.cast(ops.equal(labels, chosen), "int32")
+    if len(labels.shape) == 4:
+        labels, probabilities = ops.take(labels, chosen, axis=-1), ops.sigmoid(ops.take(logits, chosen, axis=-1))
+        positive = ops.cast(ops.equal(labels, 1), "int32")
+    else:
+        labels, probabilities = ops.expand_dims(labels, -1), ops.take(ops.softmax(logits, axis=-1), chosen, axis=-1)
+        positive = ops.cast(ops.equal(labels, chosen), "int32")
+    bins = ops.cast(ops.floor(ops.clip(probabilities, 0.0, 1.0) * (num_thresholds - 1)), "int32")  # (N, H, W, K)
     offsets = ops.arange(len(classes), dtype="int32") * 2
     places = ops.where(ops.equal(labels, ignore_index), size, (offsets + positive) * num_thresholds + bins)
     places = ops.reshape(places, (-1,))  # one more bin, for void, keeps every shape static

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from seg.labels import Colour, LabelSet
+from seg.training.multi_label_overlay import colourise_planes
 
 LEGEND_ROW = 20  # pixels; fits the font below
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
@@ -17,13 +18,13 @@ def colourise(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
     """The class colours of a mask.
 
     Args:
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void; or (H, W, K) of classes that may overlap, see `colourise_planes`.
         labels: Whose colours; void and every value that is no class become black.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    return labels.colour_table()[mask]
+    return colourise_planes(mask, labels) if mask.ndim == 3 else labels.colour_table()[mask]
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: float = 0.5) -> np.ndarray:
@@ -31,7 +32,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
 
     Args:
         image: (H, W, 1 or 3), uint8 or float in [0, 1].
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void, or (H, W, K).
         labels: Whose colours.
         opacity: 0 shows the image only, 1 the classes only.
 
@@ -46,7 +47,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
     check_size(image, mask)
     picture = displayable(image)
     blended = cv2.addWeighted(picture, 1 - opacity, colourise(mask, labels), opacity, 0)
-    return np.where((mask < labels.num_classes)[..., None], blended, picture)
+    shown = (mask == 1).any(axis=-1) if mask.ndim == 3 else mask < labels.num_classes
+    return np.where(shown[..., None], blended, picture)
 
 
 def legend(labels: LabelSet, width: int) -> np.ndarray:
@@ -100,5 +102,5 @@ def displayable(image: np.ndarray) -> np.ndarray:
 
 def check_size(image: np.ndarray, mask: np.ndarray) -> None:
     """Raises ValueError unless the two have the same height and width."""
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise ValueError(f"image has shape {image.shape} and mask {mask.shape}; height and width must agree")

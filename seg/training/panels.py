@@ -24,7 +24,7 @@ OTHER: Colour = (150, 110, 150)
 @dataclass(frozen=True, eq=False)
 class Tile:
     """A part of a sample with its prediction: `picture` (H, W, 1 or 3) uint8 or float in [0, 1], `mask` and
-    `prediction` (H, W) uint8, and what to write above it."""
+    `prediction` (H, W) uint8, or (H, W, K) of classes that may overlap, and what to write above it."""
 
     picture: np.ndarray
     mask: np.ndarray
@@ -67,9 +67,9 @@ def error_map(
 
     Args:
         picture: (H, W, 3) uint8.
-        mask: (H, W) uint8 labels.
-        prediction: (H, W) uint8.
-        labels: The classes; their void is black.
+        mask: (H, W) uint8 labels, or (H, W, K) where classes may overlap.
+        prediction: Of the same shape.
+        labels: The classes; void is black. Of overlapping classes a pixel is wrong if any of them is, void if all are.
         focus: The class whose hits and errors are told apart; None: right and wrong only.
 
     Returns:
@@ -79,10 +79,12 @@ def error_map(
     shown = np.repeat(gray[..., None], 3, axis=-1)
     valid = mask != labels.ignore_index
     wrong = valid & (mask != prediction)
+    if labels.multi_label:
+        valid, wrong = valid.any(axis=-1), wrong.any(axis=-1)
     if focus is None:
         paint = [("wrong", wrong, WRONG)]
     else:
-        labelled, predicted = (mask == focus) & valid, (prediction == focus) & valid
+        labelled, predicted = class_pixels(mask, prediction, labels, focus)
         name = labels.names[focus]
         paint = [
             ("wrong, among other classes", wrong, OTHER),
@@ -98,14 +100,25 @@ def error_map(
     return shown, [right, *((text, colour) for text, _, colour in paint)]
 
 
+def class_pixels(
+    mask: np.ndarray, prediction: np.ndarray, labels: LabelSet, index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a class is labelled, and where it is predicted and its label known; (H, W) bool each."""
+    if labels.multi_label:
+        valid = mask[..., index] != labels.ignore_index
+        return mask[..., index] == 1, (prediction[..., index] == 1) & valid
+    return mask == index, (prediction == index) & (mask != labels.ignore_index)
+
+
 def shrunk(tile: Tile, side: int) -> Tile:
     """The tile at most `side` pixels high and wide: the picture averaged, the masks by every n-th pixel."""
-    step = -(-max(tile.mask.shape) // side)
+    step = -(-max(tile.mask.shape[:2]) // side)
     if step == 1:
         return tile
     mask, prediction = tile.mask[::step, ::step], tile.prediction[::step, ::step]
-    picture = cv2.resize(tile.picture, mask.shape[::-1], interpolation=cv2.INTER_AREA)
-    return Tile(picture.reshape(*mask.shape, -1), mask, prediction, tile.caption)
+    height, width = mask.shape[:2]
+    picture = cv2.resize(tile.picture, (width, height), interpolation=cv2.INTER_AREA)
+    return Tile(picture.reshape(height, width, -1), mask, prediction, tile.caption)
 
 
 def worst_window(wrong: np.ndarray, side: int) -> tuple[slice, slice]:
@@ -138,7 +151,10 @@ Picture = Callable[[np.ndarray], np.ndarray]  # from the model's input (H, W, ba
 
 def _class_entries(tile: Tile, labels: LabelSet) -> list[tuple[str, Colour]]:
     """The classes that occur in the tile, in their order; of too many, those with most pixels."""
-    values = np.concatenate([tile.mask.ravel(), tile.prediction.ravel()])
-    pixels = np.bincount(values, minlength=256)[: labels.num_classes]
+    if labels.multi_label:
+        pixels = (tile.mask == 1).sum((0, 1)) + (tile.prediction == 1).sum((0, 1))
+    else:
+        values = np.concatenate([tile.mask.ravel(), tile.prediction.ravel()])
+        pixels = np.bincount(values, minlength=256)[: labels.num_classes]
     most = np.argsort(-pixels, kind="stable")[:MOST_LEGEND_CLASSES]
     return [(labels.names[index], labels.colours[index]) for index in sorted(most) if pixels[index]]

@@ -12,11 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from seg.balance import ClassCounts
+from seg.balance import ClassCounts, MultiLabelCounts
 from seg.labels import LabelSet
 from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.confusion_chart import confusion_picture
 from seg.metrics.iou import scores
+from seg.metrics.multi_label import MultiLabelConfusion
 from seg.metrics.pr_curve import precision_recall
 from seg.training import event_file
 from seg.training.dashboard import PER_CLASS, categories, hyperparameters, layout
@@ -94,7 +95,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         folder: Path | str,
         labels: LabelSet,
         *,
-        counts: ClassCounts | None = None,
+        counts: ClassCounts | MultiLabelCounts | None = None,
         class_weights: Sequence[float] | np.ndarray | None = None,
         samples: int | Sequence[int] = 4,
         sample_names: Sequence[str] = (),
@@ -189,7 +190,8 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             matrix = self._matrix()
             values["val"] = self._matrix_values(matrix)
             findings = self._watch.end()
-            if matrix is not None and self.limits.confusion_every and self._is_due(epoch, self.limits.confusion_every):
+            squared = matrix is not None and matrix.ndim == 2  # classes that overlap have no matrix of each other
+            if squared and self.limits.confusion_every and self._is_due(epoch, self.limits.confusion_every):
                 values["val"] += self._pictures([("confusion", lambda: confusion_picture(matrix, self.labels.names))])
             if findings is not None:
                 values["val"] += self._finding_values(findings)
@@ -249,13 +251,14 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         if self.counts is not None:
             from seg.balance.charts import share_chart
 
-            values.append(event_file.text("classes", self._class_table(self.counts)))
+            if "classes" not in self.texts:
+                values.append(event_file.text("classes", self._class_table(self.counts)))
             if self.counts.pixel_counts.any():
                 png, width, height = share_chart(self.counts, self.labels.colours, self.class_weights)
                 values.append(event_file.png_image("class_balance", png, width, height))
         return values
 
-    def _class_table(self, counts: ClassCounts) -> str:
+    def _class_table(self, counts: ClassCounts | MultiLabelCounts) -> str:
         """Markdown, the rarest class first."""
         rows = ["| class | pixels | share | images | weight | rare |", "|---|---:|---:|---:|---:|---|"]
         for place, index in enumerate(self.rarest_first):
@@ -266,7 +269,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         return "\n".join([*rows, "", f"rare: below {self.limits.rare_share:.3g} of the labelled training pixels"])
 
     def _matrix(self) -> np.ndarray | None:
-        """The (C, C) matrix of the model's metric as it stands; None where no metric has one."""
+        """The matrix (C, C), or (K, 2, 2), of the model's metric as it stands; None where no metric has one."""
         metric = find_confusion(self.model)
         if metric is None:
             return None
@@ -340,11 +343,11 @@ def is_due(step: int, epochs: int, every: int | None) -> bool:
     return step in (1, epochs) or step % every == 0
 
 
-def find_confusion(model: keras.Model) -> ConfusionMatrix | None:
+def find_confusion(model: keras.Model) -> ConfusionMatrix | MultiLabelConfusion | None:
     """The model's confusion matrix metric, or None."""
     for metric in model.metrics:
         for inner in (metric, *getattr(metric, "metrics", ())):
-            if isinstance(inner, ConfusionMatrix):
+            if isinstance(inner, ConfusionMatrix | MultiLabelConfusion):
                 return inner
     return None
 

@@ -15,7 +15,7 @@ from seg.labels import LabelSet
 from seg.losses.pixels import Tensor
 from seg.metrics.pr_curve import NUM_THRESHOLDS, probability_histogram
 from seg.training.class_shares import class_shares, has_class_shares
-from seg.training.panels import Picture, Tile, shrunk, stretched, worst_window
+from seg.training.panels import Picture, Tile, class_pixels, shrunk, stretched, worst_window
 
 SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
 SHARE_LOGITS = (
@@ -173,25 +173,29 @@ class ValidationWatch:
                 continue
             prediction, histograms = self._observe(y, z)
             shares = None
-            if self._batches % SHARES_EVERY == 0 and has_class_shares(self.model.loss):
+            divided = has_class_shares(self.model.loss) and not self.labels.multi_label
+            if divided and self._batches % SHARES_EVERY == 0:
                 thin = max(1, math.ceil(math.sqrt(math.prod(z.shape) / SHARE_LOGITS)))
                 shares = self._share(y[:, ::thin, ::thin], z[:, ::thin, ::thin], *self._online_weights())
             self._note(_Seen(x, y, prediction, histograms, shares))
         self._batches += 1
 
     def _is_readable(self, x: Any, y: Any, z: Any) -> bool:
-        """Whether the batch is images, labels (N, H, W) and logits (N, H, W, C) of these classes."""
+        """Whether the batch is images, labels (N, H, W), or (N, H, W, K) that overlap, and logits of these classes."""
         if not (tf.is_tensor(x) and tf.is_tensor(y) and tf.is_tensor(z)):
             return False
-        fits = x.shape.rank == 4 and y.shape.rank == 3 and y.dtype.is_integer and z.shape.rank == 4
-        return fits and z.shape[-1] == self.labels.num_classes and x.shape[1:3] == y.shape[1:]
+        if x.shape.rank != 4 or z.shape.rank != 4 or not y.dtype.is_integer:
+            return False
+        shape = (*x.shape[:3], *self.labels.mask_axes)
+        return tuple(y.shape) == shape and tuple(z.shape) == (*x.shape[:3], self.labels.num_classes)
 
     def _online_weights(self) -> list[Any]:
         online = getattr(self.model, "online_weights", None)
         return [] if online is None else [online.current()]
 
     def _observed(self, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        prediction = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8)
+        best = logits > 0 if self.labels.multi_label else tf.argmax(logits, axis=-1, output_type=tf.int32)
+        prediction = tf.cast(best, tf.uint8)
         classes = list(self.watched.curve_classes)
         if not classes:
             return prediction, None
@@ -229,14 +233,13 @@ class ValidationWatch:
             tile = Tile(self.picture(np.asarray(image)), mask, prediction, name)
             self.findings.samples[self.watched.samples[position]] = shrunk(tile, side)
         for index in self.watched.tile_classes if self.watched.tiles else ():
-            labelled = mask == index
-            wrong = labelled != (prediction == index)
-            wrong &= mask != self.labels.ignore_index
+            labelled, predicted = class_pixels(mask, prediction, self.labels, index)
+            wrong = labelled != predicted
             number = int(np.count_nonzero(wrong))
             worst = self.findings.worst.setdefault(index, [])
             if number == 0 or (len(worst) == self.watched.tiles and number <= worst[-1][0]):
                 continue
-            hits = int(np.count_nonzero(labelled)) - int(np.count_nonzero(wrong & labelled))
+            hits = int(np.count_nonzero(labelled & predicted))
             rows, columns = worst_window(wrong, side)
             caption = f"{name}: {self.labels.names[index]} IoU {hits / (hits + number):.3f}, {number:,} wrong pixels"
             if wrong.shape != (rows.stop - rows.start, columns.stop - columns.start):

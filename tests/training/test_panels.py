@@ -125,3 +125,15 @@ def test_inputs_of_any_bands_and_range_are_stretched_to_pictures(bands, shown):
 
 def test_a_flat_input_is_black():
     assert not stretched(np.full((4, 4, 3), 7.0)).any()
+
+
+def test_overlapping_classes_by_hand():
+    labels = LabelSet(("a", "b"), (RED, BLUE), 255, multi_label=True)
+    mask = np.array([[[1, 1], [1, 0], [255, 255], [255, 0]]], np.uint8)
+    prediction = np.array([[[1, 1], [1, 1], [1, 0], [0, 1]]], np.uint8)
+    picture = np.full((1, 4, 3), 100, np.uint8)
+    errors, _ = error_map(picture, mask, prediction, labels)
+    assert rows(errors) == [[DIM, WRONG, VOID, WRONG]]
+    errors, _ = error_map(picture, mask, prediction, labels, focus=0)
+    assert rows(errors) == [[HIT, HIT, VOID, OTHER]]
+    assert panel(Tile(picture, mask, prediction, "x"), labels, focus=1).shape[1] == 4 * 4 + 3 * GAP

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from seg.labels import LabelSet
-from seg.losses import CrossEntropy
+from seg.losses import CrossEntropy, MultiLabelDice
 from seg.metrics.confusion import ConfusionMatrix
+from seg.metrics.multi_label import MultiLabelConfusion
 from seg.metrics.pr_curve import probability_histogram
 from seg.training import validation_watch
 from seg.training.class_shares import class_shares
@@ -165,3 +166,29 @@ def test_a_loss_of_keras_has_no_shares_but_everything_else(data):
 
 def test_nothing_is_computed_when_nobody_looks(data):
     assert watched_evaluation(conv_model(), data, look=False)[1] is None
+
+
+def test_classes_that_overlap_are_looked_at():
+    labels = LabelSet.from_names(["a", "b", "c"], multi_label=True)
+    masks = random.integers(0, 2, (7, 8, 6, 3)).astype(np.uint8)
+    masks[:, :2] = 255
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.Conv2D(3, 1)(images))
+    model.compile("sgd", MultiLabelDice(), metrics=[MultiLabelConfusion(labels.names)])
+    watch = ValidationWatch(model, labels, WATCHED)
+    watch.install()
+    watch.begin(True)
+    model.evaluate(IMAGES, masks, batch_size=3, verbose=0)
+    findings = watch.end()
+    logits = model.predict(IMAGES, verbose=0)
+    valid = masks != 255
+    for row, index in enumerate(WATCHED.curve_classes):
+        p = 1 / (1 + np.exp(-logits[..., index][valid[..., index]]))
+        truth = masks[..., index][valid[..., index]] == 1
+        for side, chosen in enumerate((p[~truth], p[truth])):
+            expected = np.histogram(chosen, np.arange(102) / 100)[0]
+            assert np.abs(findings.histograms[row, side] - expected).sum() <= 2  # a pixel at a bin's edge, by rounding
+    wrong = (((masks == 1) != (logits > 0)) & valid)[..., 2].sum((1, 2))
+    assert [number for number, _, _ in findings.worst[2]] == sorted(wrong, reverse=True)[:2]
+    np.testing.assert_array_equal(findings.samples["one"].prediction, (logits[1, ::2, ::2] > 0))
+    assert findings.shares is None
