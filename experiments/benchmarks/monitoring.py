@@ -104,6 +104,7 @@ class Alternating(keras.callbacks.Callback):
         self.cpu[self.kind].append(time.process_time() - self.cpu_started)
         if self.kind != "without":
             self.written[self.kind].append(folder_bytes(self.inner.folder) - self.before)
+            assert self.inner._watch is not None and self.inner._clock is not None
             self.inner._watch.remove()
             self.inner._clock.remove()
 

@@ -43,7 +43,7 @@ def hyperparameters(config: Config) -> dict[str, Value]:
 
 def _sampler(section: Sampler | None) -> str:
     """`repeat_factor, crops 0.5, copy_paste 0.3`: the parts that there are."""
-    parts = []
+    parts: list[str] = []
     if section and section.images:
         parts.append(section.images.name)
     if section and section.crops:

@@ -95,7 +95,7 @@ class Preprocessing:
 
     def picture(self, inputs: np.ndarray) -> np.ndarray:
         """What `prepare` made of an image, as the values in [0, 1] that it was made from: (H, W, bands) float32."""
-        return np.clip(inputs * np.float32(self.std) + np.float32(self.mean), 0, 1)
+        return np.clip(inputs * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32), 0, 1)
 
 
 def load_pair(

@@ -173,7 +173,8 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             self._open(epoch)
         self._epoch, self._train_matrix = epoch, None
         self._clock.reset()
-        self._started, self._trained = time.perf_counter(), None
+        self._started = time.perf_counter()
+        self._trained: float | None = None
 
     def on_test_begin(self, logs: Logs = None) -> None:
         if self._files:  # not an `evaluate` outside of `fit`
@@ -190,9 +191,9 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             matrix = self._matrix()
             values["val"] = self._matrix_values(matrix)
             findings = self._watch.end()
-            squared = matrix is not None and matrix.ndim == 2  # classes that overlap have no matrix of each other
-            if squared and self.limits.confusion_every and self._is_due(epoch, self.limits.confusion_every):
-                values["val"] += self._pictures([("confusion", lambda: confusion_picture(matrix, self.labels.names))])
+            if matrix is not None and self._draws_confusion(epoch, matrix):
+                picture = confusion_picture(matrix, self.labels.names)
+                values["val"] += self._pictures([("confusion", lambda: picture)])
             if findings is not None:
                 values["val"] += self._finding_values(findings)
         for run, more in self._log_values(logs or {}).items():
@@ -200,6 +201,12 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         for run, summaries in values.items():
             self._files[run].add(epoch + 1, summaries)
             self._files[run].flush()
+
+    def _draws_confusion(self, epoch: int, matrix: np.ndarray) -> bool:
+        """Classes that overlap, (K, 2, 2), have no matrix of each other."""
+        return (
+            bool(self.limits.confusion_every) and matrix.ndim == 2 and self._is_due(epoch, self.limits.confusion_every)
+        )
 
     def _end_training(self) -> None:
         """Keeps what belongs to the epoch's training, before validation resets the metrics."""
