@@ -15,7 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -109,6 +109,12 @@ class Alternating(keras.callbacks.Callback):
             self.inner._clock.remove()
 
 
+def part(size: Size, share: float) -> Size:
+    """The size with a share of its images; what an epoch costs whatever its length then weighs more."""
+    counts = [max(size.batch, round(share * images[0])) for images in (size.train, size.val)]
+    return replace(size, train=(counts[0], *size.train[1:]), val=(counts[1], *size.val[1:]))
+
+
 def measure(size: Size, rounds: int) -> list[str]:
     """A row of the table."""
     names = tuple(f"class {index}" for index in range(size.classes))
@@ -163,12 +169,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What the TensorBoard cockpit costs.")
     parser.add_argument("--rounds", type=int, default=3, help="measured epochs of each kind (twice as many without)")
     parser.add_argument("--only", help="one of: " + ", ".join(size.name for size in SIZES))
+    parser.add_argument("--share", type=float, default=1.0, help="of each size's images, for a slow machine")
     arguments = parser.parse_args(argv)
     kinds = ["light", "looked at", "once", "run"]
     table = Table("training", "s", *kinds, "CPU s", *kinds, "MB", "MB looked at")
     for size in SIZES:
         if arguments.only in (None, size.name):
-            table.add_row(*measure(size, arguments.rounds))
+            table.add_row(*measure(part(size, arguments.share), arguments.rounds))
     Console(width=130).print(table)
 
 

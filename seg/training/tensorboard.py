@@ -244,7 +244,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             return []
         self._full = True
         note = (
-            f"{self.folder}: the event files have {used / 1e6:.0f} MB, the limit (max_mb) is {self.limits.max_mb:g}: "
+            f"{self.folder}: the event files have {used / 1e6:.3g} MB, the limit (max_mb) is {self.limits.max_mb:g}: "
             f"no more pictures from epoch {self._epoch + 1} on; the curves go on"
         )
         warnings.warn(note, stacklevel=2)
