@@ -238,6 +238,15 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     if labels and borders:
         for name in [name for name in borders.classes if name not in labels.class_names]:
             yield "pixel_weights.classes", unknown_key(name, list(labels.class_names), kind="class")
+    board = sections.get("tensorboard")
+    if labels and board and isinstance(board.curve_classes, tuple):
+        for name in [name for name in board.curve_classes if name not in labels.class_names]:
+            yield "tensorboard.curve_classes", unknown_key(name, list(labels.class_names), kind="class")
+    if board and training and board.look_every is not None and board.look_every > training.epochs:
+        yield (
+            "tensorboard.look_every",
+            f"got {board.look_every}, allowed: at most training.epochs ({training.epochs})",
+        )
     sampler = sections.get("sampler")
     if sampler:
         yield from (("sampler." + key, text) for key, text in _sampler_problems(sampler, sections))

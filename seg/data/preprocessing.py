@@ -154,3 +154,8 @@ class Preprocessing:
         """What to show of `augmentable`'s or `unit`'s image: its first three bands, or its first of fewer."""
         image = self.augmentable(image)
         return np.ascontiguousarray(image[..., : 3 if image.shape[2] >= 3 else 1])
+
+    def shown(self, inputs: np.ndarray) -> np.ndarray:
+        """`picture` of what `prepare` made of an image: (h, w, 1 or 3) float32 in [0, 1]."""
+        unit = inputs * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        return self.picture(np.clip(unit, 0, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +133,12 @@ class View(NamedTuple):
     window: Window | None = None
     scored: Window | None = None
 
+    @property
+    def name(self) -> str:
+        """The image's, with the first row and column of a window."""
+        stem = self.sample.image.stem
+        return stem if self.window is None else f"{stem} {self.window.top} {self.window.left}"
+
 
 def evaluation_views(samples: Sequence[Sample], preprocessing: Preprocessing) -> list[View]:
     """Each sample as one view, but a large raster as tiles that score each pixel once and see `EVALUATION_MARGIN` more.
@@ -160,12 +165,3 @@ def _views(sample: Sample, preprocessing: Preprocessing) -> list[View]:
             scored = Window(top - above, left - before, bottom - top, right - left)
             views.append(View(sample, Window(above, before, below - above, behind - before), scored))
     return views
-
-
-def middle_view(sample: Sample, preprocessing: Preprocessing) -> View:
-    """A view to draw: everything, or the middle tile of a large raster."""
-    if preprocessing.resize is not None or not isinstance(sample.image, Path) or not is_raster(sample.image):
-        return View(sample)
-    shape = image_size(sample.image)
-    size = [min(side, EVALUATION_TILE) for side in shape]
-    return View(sample, Window((shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2, size[0], size[1]))

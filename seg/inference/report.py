@@ -14,10 +14,10 @@ import numpy as np
 from rich.table import Table
 
 from seg.data.storage import write_bytes
+from seg.metrics.confusion_chart import confusion_matrix_png
 from seg.metrics.iou import Scores
 
 COLUMNS = ("iou", "dice", "precision", "recall")
-MAX_NUMBERED_CLASSES = 30  # above, numbers in the confusion matrix would be too small to read
 
 
 def scores_table(scores: Scores, class_names: Sequence[str], title: str) -> Table:
@@ -55,39 +55,6 @@ def write_report(
     write_bytes(folder / "metrics.csv", _csv(scores, class_names).encode())
     if matrix.ndim == 2:
         write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
-
-
-def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The row-normalised confusion matrix (each row: where the pixels of a class went) as a PNG.
-
-    A class without labelled pixels has an empty row. Above 30 classes the cells carry no numbers.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    count = len(class_names)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    side = min(3.0 + 0.45 * count, 24.0)  # inches
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # Names are taken as they are: matplotlib would read dollar signs as mathematics.
-    style: dict[str, Any] = {"fontsize": min(9.0, 40.0 * side / count), "parse_math": False}
-    axes.set_xticks(range(count), class_names, rotation=90, **style)
-    axes.set_yticks(range(count), class_names, **style)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    axes.set_title("share of each labelled class", fontsize=10)
-    if count <= MAX_NUMBERED_CLASSES:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                colour = "white" if share > 0.5 else "black"
-                axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
 
 
 def _json(matrix: np.ndarray, scores: Scores, class_names: Sequence[str], facts: Mapping[str, Any]) -> str:

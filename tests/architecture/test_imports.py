@@ -15,7 +15,7 @@ LAYERS = (
     ("seg.errors",),
     ("seg.labels",),
     ("seg.config_section",),
-    ("seg.config_losses", "seg.config_labels", "seg.config_data", "seg.config_sampler"),
+    ("seg.config_losses", "seg.config_labels", "seg.config_data", "seg.config_sampler", "seg.config_tensorboard"),
     ("seg.config_tree",),
     ("seg.config_messages", "seg.config_multi_label"),
     ("seg.config", "seg.data", "seg.models", "seg.losses", "seg.metrics"),
