@@ -38,6 +38,8 @@ def multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
         yield "class_weights.normalize", f"has no effect on pos_weight, a ratio; {_MULTI_LABEL}"
     if weights and weights.online is not None:
         yield "class_weights.online", f"takes one class a pixel; {_MULTI_LABEL}"
+    if sections.get("sampler"):
+        yield "sampler", f"draws by one class a pixel; {_MULTI_LABEL}"
     if sections.get("pixel_weights"):
         yield "pixel_weights", f"the border map takes one class a pixel; {_MULTI_LABEL}"
 
