@@ -86,7 +86,9 @@ def labels_from_options(arguments: argparse.Namespace, config: Config | None, en
 
 
 def _checked(labels: dict[str, Any]) -> Labels:
-    other = {"data": {"name": "folders", "root": "."}, "training": {"epochs": 1, "batch_size": 1}}
+    other: dict[str, Any] = {"data": {"name": "folders", "root": "."}, "training": {"epochs": 1, "batch_size": 1}}
+    if labels["encoding"]["name"] == "multi_label":
+        other["loss"] = [{"name": "binary_cross_entropy"}]  # the default is for one class a pixel
     return validate({"name": "masks", "labels": labels, **other}, "the classes and their encoding").labels
 
 
