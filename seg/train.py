@@ -82,7 +82,8 @@ def train(config: Config, run: RunDir) -> None:
     from seg.training.hardware import start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.data.dataset import steps_per_epoch, user_errors
+    from seg.data.dataset import user_errors
+    from seg.data.draws import steps_per_epoch
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
     start_run(run, config, splits, counts, weights, sampling)

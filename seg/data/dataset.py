@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,11 +76,12 @@ class Preprocessing:
             return image
         return unit_range(image, self.max_value)
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
+    def prepare(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """What the model sees, (H, W, bands) float32.
 
         Args:
             image: What `read` returned, uint8 or uint16, or what `augmentable` did, uint8 or float32 in [0, 1].
+            out: Contiguous, written to and returned, where it is given.
         """
         image = self.augmentable(image)
         one = 255.0 if image.dtype == np.uint8 else 1.0
@@ -89,7 +90,8 @@ class Preprocessing:
         # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
         scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
         offset = np.tile((-mean / std).astype(np.float32), width)
-        rows = np.multiply(image.reshape(height, width * bands), scale, dtype=np.float32)
+        flat = None if out is None else out.reshape(height, width * bands)
+        rows = np.multiply(image.reshape(height, width * bands), scale, out=flat, dtype=np.float32)
         rows += offset
         return rows.reshape(height, width, bands)
 
@@ -190,7 +192,7 @@ def training_batches(
     shape = (batch_size, *load.size, preprocessing.bands)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(BatchLoader(load, workers), shape, weighted=pixel_weights is not None),
+        _tensor_loader(BatchLoader(load, preprocessing.bands, workers), shape, weighted=pixel_weights is not None),
         num_parallel_calls=LOADED_BATCHES,
         deterministic=True,
     ).prefetch(PREFETCHED_BATCHES)
@@ -201,25 +203,27 @@ def training_batches(
 class BatchLoader:
     """From the draws of a batch (N, 4) to its arrays, made by a pool of threads; safe for threads itself."""
 
-    def __init__(self, load: Callable[[np.ndarray], tuple[np.ndarray, ...]], workers: int | None) -> None:
+    def __init__(self, load: TrainingLoader, bands: int, workers: int | None) -> None:
         """`load` makes one draw's arrays."""
-        self._load = load
+        self._load, self._shape = load, (*load.size, bands)
         self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
 
     def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
         """(images (N, H, W, bands) float32, masks (N, H, W) uint8[, weights (N, H, W) float32])."""
-        batch: list[np.ndarray] = []
-        futures = [self._pool.submit(self._load, draw) for draw in draws]
+        images = _aligned((len(draws), *self._shape), np.dtype(np.float32))
+        futures: list[Future[tuple[np.ndarray, ...]]] = []
         try:
-            for number, future in enumerate(futures):
-                arrays = future.result()
-                batch = batch or [_aligned((len(draws), *each.shape), each.dtype) for each in arrays]
-                for whole, each in zip(batch, arrays, strict=True):
-                    whole[number] = each
+            futures = [self._pool.submit(self._load, *pair) for pair in zip(draws, images, strict=True)]
+            maps = [future.result() for future in futures]
+        except RuntimeError:
+            if futures or not self._pool._shutdown:
+                raise
+            # Python is at its end, and no one will see this batch; TensorFlow would report an error.
+            maps = [self._load(*pair) for pair in zip(draws, images, strict=True)]
         finally:
             for future in futures:  # of a batch that failed
                 future.cancel()
-        return tuple(batch)
+        return images, *(np.stack(each) for each in zip(*maps, strict=True))
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -267,8 +271,8 @@ class TrainingLoader:
         first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
         self.size: tuple[int, int] = (first[0], first[1])
 
-    def __call__(self, draw: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(image (H, W, bands) float32, mask (H, W) uint8[, weights (H, W) float32])."""
+    def __call__(self, draw: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Writes the image to `out` (H, W, bands) float32; returns mask (H, W) uint8[, weights (H, W) float32]."""
         epoch, index, crop, aim = (int(value) for value in draw)
         sample = self._samples[index]
         image, mask = self._pair(index)
@@ -280,7 +284,8 @@ class TrainingLoader:
             )
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
         if self._augmentation is None:
-            return self._preprocessing.prepare(image), mask, *maps
+            self._preprocessing.prepare(image, out)
+            return mask, *maps
         seed = sample_seed(self._seed, epoch, index, crop)
         target = self._sampler.target(index, aim, seed) if self._sampler else None
         drawn = self._augmentation.draw(mask.shape, seed, target)
@@ -288,7 +293,8 @@ class TrainingLoader:
         if self._copy_paste is not None:
             image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
-        return self._preprocessing.prepare(image), mask, *maps
+        self._preprocessing.prepare(image, out)
+        return mask, *maps
 
     def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self._samples[index]
