@@ -272,8 +272,8 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
 def _sampler_problems(sampler: Sampler, sections: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong between the sampler and other sections."""
     labels, inputs = sections.get("labels"), sections.get("input")
-    for key, name in sampler.class_names() if labels else ():
-        if name not in labels.class_names:
+    for key, name in sampler.class_names():
+        if labels and name not in labels.class_names:
             yield key, f"got '{name}': {unknown_key(name, list(labels.class_names), kind='class')}"
     if sampler.crops and inputs and inputs.crop is None:
         yield "crops", "has no effect without input.crop, allowed: with it"

@@ -117,7 +117,7 @@ def sampling(
             images = ClassPresence(_weights(config, section.images.weights, others=1.0))
         case _ as never:
             assert_never(never)
-    built = Sampler(index, images, section.crops and _targets(config, section.crops))
+    built = Sampler(index, images, _targets(config, section.crops) if section.crops else None)
     copied = _copy_paste(config, samples, index)
     crops = config.input.crops_per_image
     draws = steps_per_epoch(len(samples), config.training.batch_size, crops) * config.training.batch_size
