@@ -213,8 +213,8 @@ class _Totals:
     def _same_masks(self) -> Iterator[Finding]:
         for group in same([pair.mask_digest for pair in self.pairs]):
             pairs = [self.pairs[place] for place in group]
-            if len({pair.image_digest for pair in pairs}) == len(pairs):
-                files = tuple(pair.mask for pair in pairs)
+            files = tuple(dict.fromkeys(pair.mask for pair in pairs))
+            if len(files) > 1 and len({pair.image_digest for pair in pairs}) == len(pairs):
                 yield Finding("repeated-mask", files, f"the same bytes, of {len(pairs)} different images")
 
     def _near(self) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Masks with values or colours that mean nothing: which, in how many pixels, what is nearest, and what may be the cause."""
+"""Masks with values or colours that mean nothing: which, in how many pixels, what is nearest, what may be the cause."""
 
 from __future__ import annotations
 
