@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.browse",
-        description="Writes samples into one self-contained HTML page: image, mask and overlay side by side, legend and "
-        "class shares; a click enlarges.",
+        description="Writes samples into one self-contained HTML page: image, mask and overlay side by side, legend "
+        "and class shares; a click enlarges.",
         epilog=f"At most {MOST_SAMPLES} samples and --megabytes a page.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
@@ -234,7 +234,7 @@ def _blamed(source: Source, path: Path, kind: str | None) -> Choice:
             for entry in [of_file[file] for file in files if file in of_file]:
                 name = source.image_name(entry[1])
                 chosen.setdefault(name, entry)
-                notes.setdefault(name, []).append(f"{grade}: {found}: {text}")
+                notes.setdefault(name, []).append(f"{grade}: {found}: {text.partition('; most: ')[0]}")
     of_kind = f" of kind {kind}" if kind else ""
     text = f"{len(chosen)} samples that findings{of_kind} in {path.name} name"
     unique = ["; ".join(dict.fromkeys(notes[name])) for name in chosen]

@@ -189,7 +189,7 @@ nav { position: sticky; top: 0; z-index: 1; background: #fff; padding: .5rem 0; 
 nav label { margin-left: auto; display: flex; align-items: center; gap: .5rem }
 small { color: #666 }
 span { white-space: nowrap }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(40rem, 100%), 1fr)); gap: 1.4rem 1.6rem;
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(36rem, 100%), 1fr)); gap: 1.4rem 1.6rem;
   margin-top: 1rem }
 article { min-width: 0 }
 h2 { font-size: .95rem; font-weight: 600; margin: 0; overflow-wrap: anywhere }
@@ -220,12 +220,13 @@ _SCRIPT = """
 const cards = [...document.querySelectorAll("article")], box = document.querySelector("dialog");
 const kinds = ["image", "mask", "overlay"];
 let at = 0, kind = "overlay";
-document.querySelector("#opacity").oninput = e => document.documentElement.style.setProperty("--opacity", e.target.value / 100);
+document.querySelector("#opacity").oninput = e =>
+  document.documentElement.style.setProperty("--opacity", e.target.value / 100);
 function show() {
   const picture = cards[at].querySelector(`[data-kind=${kind}]`).cloneNode(true);
   const line = document.createElement("p");
-  const name = cards[at].querySelector("h2").textContent;
-  line.textContent = `${name} \\u2013 ${kind} (${at + 1} of ${cards.length}; arrows: other samples, 1 2 3: image, mask, overlay)`;
+  const name = cards[at].querySelector("h2").textContent, keys = "arrows: other samples, 1 2 3: image, mask, overlay";
+  line.textContent = `${name} \\u2013 ${kind} (${at + 1} of ${cards.length}; ${keys})`;
   picture.onclick = () => box.close();
   box.replaceChildren(line, picture);
   if (!box.open) box.showModal();

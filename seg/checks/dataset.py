@@ -96,7 +96,6 @@ class _Pair:
     form: str
     brightest: float
     look: Look | None
-    one_class: bool
 
 
 @dataclass
@@ -128,7 +127,6 @@ class _Totals:
                 "" if image is None else image.form,
                 0.0 if image is None else image.brightest,
                 None if image is None else image.look,
-                one_class,
             )
         )
         if mask is not None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seg.checks.alignment import REACH, Move, better_place
+from seg.checks.alignment import LEAST_SIDE, REACH, Move, better_place
 from seg.data.scenes import draw_scene
 
 SEEDS = range(30, 50)
@@ -27,9 +27,9 @@ def test_moved_masks_are_found_and_sent_back(scenes, shift):
 
 
 def rectangles(bands: int = 1, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
-    mask = np.zeros((120, 140), np.uint8)
-    mask[30:80, 40:100] = 1
-    mask[85:105, 20:60] = 2
+    mask = np.zeros((170, 180), np.uint8)
+    mask[30:90, 40:120] = 1
+    mask[105:140, 20:90] = 2
     return np.repeat((mask * 60 + 20)[..., None], bands, 2).astype(dtype), mask
 
 
@@ -50,6 +50,6 @@ def test_what_cannot_be_told_is_not_told():
     assert better_place(image * 0, moved, 3) is None  # no edges
     assert better_place(image, moved * 0, 3) is None  # no outlines
     assert better_place(image, np.where(moved > 0, np.uint8(255), moved), 3) is None  # void has no outlines
-    assert better_place(image[: 4 * REACH - 1], moved[: 4 * REACH - 1], 3) is None  # too small
+    assert better_place(image[: LEAST_SIDE - 1], moved[: LEAST_SIDE - 1], 3) is None  # too small
     assert better_place(image, np.roll(mask, 2, 1), 3) is None  # as far off as annotators are
     assert better_place(image, np.roll(mask, REACH + 6, 1), 3) is None  # farther than is looked

@@ -19,7 +19,7 @@ from seg.checks.survey import survey_folders, survey_table
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.labels import LabelSet
 
-SIZE = (96, 128)
+SIZE = (160, 176)
 SPLITS = {"train": 4, "val": 2, "test": 2}
 NAMES = [f"{split}/{index}" for split, number in SPLITS.items() for index in range(number)]
 LABELS = LabelSet(("soil", "water", "roof"), ((120, 90, 40), (20, 60, 220), (230, 30, 30)), 255)
@@ -42,7 +42,7 @@ def smooth(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np
 
 @functools.cache
 def scene(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """An image of its own (H, W, 3) and its mask of three wavy stripes, each in every image, whose outlines it shows."""
+    """An image of its own (H, W, 3) that shows the outlines of its mask: three wavy stripes, one a class."""
     rng = np.random.default_rng(NAMES.index(name) + 100)
     rows = np.arange(SIZE[0])[:, None]
     wave = 6 * np.sin(rows / rng.uniform(6, 12) + rng.uniform(0, 6))
@@ -179,10 +179,18 @@ NO_IMAGES = {
     "NumPy array": b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (4, 4), }\n" + bytes(16),
 }
 for what, data in NO_IMAGES.items():
-    case(f"{what} as image", replaced("images/val/0.png", lambda _, d=data: d), ("unreadable-image", "images/val/0.png"),
-         says="is no image that can be read")  # fmt: skip
-    case(f"{what} as mask", replaced("masks/test/1.png", lambda _, d=data: d), ("unreadable-mask", "masks/test/1.png"),
-         says="is no image that can be read")  # fmt: skip
+    case(
+        f"{what} as image",
+        replaced("images/val/0.png", lambda _, d=data: d),
+        ("unreadable-image", "images/val/0.png"),
+        says="is no image that can be read",
+    )
+    case(
+        f"{what} as mask",
+        replaced("masks/test/1.png", lambda _, d=data: d),
+        ("unreadable-mask", "masks/test/1.png"),
+        says="is no image that can be read",
+    )
 
 for place in (20, 30, 60, 0.3, 0.6, 0.9):
     for file, verdict in (("images/train/0.png", "unreadable-image"), ("masks/val/0.png", "unreadable-mask")):
@@ -238,13 +246,25 @@ UNSUPPORTED_IMAGES: dict[str, tuple[Callable[[Folder], bytes], str]] = {
 for what, (make, text) in UNSUPPORTED_IMAGES.items():
     case(f"image: {what}", replaced("images/train/0.png", make), ("unsupported-image", "images/train/0.png"), says=text)
 for orientation in (2, 3, 6, 8):
-    case(f"JPEG turned by EXIF {orientation}", replaced("images/train/1.jpg", turned(orientation, "JPEG")),
-         ("turned-file", "images/train/1.jpg"), says=f"its orientation tag is {orientation}")  # fmt: skip
-case("TIFF turned by its tag", replaced("images/val/1.tif", turned(6, "TIFF")),
-     ("turned-file", "images/val/1.tif"), says="its orientation tag is 6")  # fmt: skip
+    case(
+        f"JPEG turned by EXIF {orientation}",
+        replaced("images/train/1.jpg", turned(orientation, "JPEG")),
+        ("turned-file", "images/train/1.jpg"),
+        says=f"its orientation tag is {orientation}",
+    )
+case(
+    "TIFF turned by its tag",
+    replaced("images/val/1.tif", turned(6, "TIFF")),
+    ("turned-file", "images/val/1.tif"),
+    says="its orientation tag is 6",
+)
 for what, values in {"NaN": (np.nan,), "infinity": (np.inf, -np.inf), "both": (np.nan, np.inf)}.items():
-    case(f"{what} in a float image", replaced("images/val/1.tif", lambda f, v=values: float_tiff(f, *v)),
-         ("not-finite", "images/val/1.tif"), ("unsupported-image", "images/val/1.tif"))  # fmt: skip
+    case(
+        f"{what} in a float image",
+        replaced("images/val/1.tif", lambda f, v=values: float_tiff(f, *v)),
+        ("not-finite", "images/val/1.tif"),
+        ("unsupported-image", "images/val/1.tif"),
+    )
 
 MASK = "masks/train/0.png"
 UNSUPPORTED_MASKS: dict[str, tuple[str, Callable[[Folder], bytes], str]] = {
@@ -265,7 +285,7 @@ UNSUPPORTED_MASKS: dict[str, tuple[str, Callable[[Folder], bytes], str]] = {
     ),
     "float": ("index", float_tiff, "32-bit float values"),
     "two pages": ("index", pages, "several pages"),
-}  # fmt: skip
+}
 for what, (kind, make, text) in UNSUPPORTED_MASKS.items():
     case(f"mask: {what}", replaced(MASK, make), ("unsupported-mask", MASK), says=text, kind=kind)
 
@@ -289,18 +309,32 @@ valued("value 3", with_values(3), "3 in 1 pixels (nearest: 2 'roof')", "allowed:
 valued("values 7, 7 and 200", with_values(7, 7, 200), "7 in 2 pixels (nearest: 2 'roof'), 200 in 1 pixels")
 valued("value 254", with_values(254), "254 in 1 pixels")
 valued("255 where void is 9", with_values(255), "255 usually means void: labels.ignore_index: 255", kind="void9")
-valued("palette index 5", lambda f: paletted(np.where(f.mask("train/0") == 2, np.uint8(5), f.mask("train/0"))),
-       "5 in ", "nearest: 2 'roof'", kind="palette")  # fmt: skip
+valued(
+    "palette index 5",
+    lambda f: paletted(np.where(f.mask("train/0") == 2, np.uint8(5), f.mask("train/0"))),
+    "5 in ",
+    "nearest: 2 'roof'",
+    kind="palette",
+)
 valued("counted from 1", lambda f: encoded(f.mask("train/0") + np.uint8(1)), "the classes may be counted from 1")
-valued("0 and 255 of a binary mask", lambda f: encoded(f.mask("train/0") * np.uint8(255)),
-       "a binary mask, for labels.encoding {name: binary}", kind="void2")  # fmt: skip
-valued("16-bit value 300", lambda f: cv2.imencode(".png", np.full(SIZE, 300, np.uint16))[1].tobytes(), "300 in 12288")
-valued("resized with interpolation",
-       lambda f: encoded(cv2.resize(cv2.resize(f.mask("train/0") * np.uint8(127), (60, 50)), SIZE[::-1])),
-       "so many values come from interpolation or lossy compression")  # fmt: skip
-valued("one strange colour",
-       lambda f: encoded(np.where((np.arange(SIZE[1]) < 2)[None, :, None], np.uint8([20, 60, 210]), f.mask("train/0"))),
-       "colour [20, 60, 210] in 192 pixels (nearest: [20, 60, 220] 'water')", kind="colour")  # fmt: skip
+valued(
+    "0 and 255 of a binary mask",
+    lambda f: encoded(f.mask("train/0") * np.uint8(255)),
+    "a binary mask, for labels.encoding {name: binary}",
+    kind="void2",
+)
+valued("16-bit value 300", lambda f: cv2.imencode(".png", np.full(SIZE, 300, np.uint16))[1].tobytes(), "300 in 28160")
+valued(
+    "resized with interpolation",
+    lambda f: encoded(cv2.resize(cv2.resize(f.mask("train/0") * np.uint8(127), (60, 50)), SIZE[::-1])),
+    "so many values come from interpolation or lossy compression",
+)
+valued(
+    "one strange colour",
+    lambda f: encoded(np.where((np.arange(SIZE[1]) < 2)[None, :, None], np.uint8([20, 60, 210]), f.mask("train/0"))),
+    "colour [20, 60, 210] in 320 pixels (nearest: [20, 60, 220] 'water')",
+    kind="colour",
+)
 valued(
     "blue for red",
     lambda f: encoded(f.mask("train/0")[..., ::-1].copy()),
@@ -313,14 +347,33 @@ valued(
     "nearest: [120, 90, 40] 'soil'",
     kind="colour",
 )
-valued("colours after JPEG", lambda f: encoded(np.array(Image.open(io.BytesIO(encoded(f.mask("train/0"), "JPEG", quality=90))))),
-       "of these pixels are within 24 of a class colour", kind="colour")  # fmt: skip
-case("0 and 1 under a threshold", replaced(MASK, lambda f: encoded(f.mask("train/0") // np.uint8(255))),
-     ("wrong-encoding", MASK), says="the largest value is 1, so that threshold 127", kind="binary")  # fmt: skip
-case("binary mask after JPEG", replaced(MASK, lambda f: encoded(f.mask("train/0"), "JPEG", quality=50)),
-     ("blended-mask", MASK), says="lie between 0 and 255", kind="binary")  # fmt: skip
-case("binary mask smoothed", replaced(MASK, lambda f: encoded(cv2.blur(f.mask("train/0"), (3, 3)))),
-     ("blended-mask", MASK), says="allowed: two values", kind="binary")  # fmt: skip
+valued(
+    "colours after JPEG",
+    lambda f: encoded(np.array(Image.open(io.BytesIO(encoded(f.mask("train/0"), "JPEG", quality=90))))),
+    "of these pixels are within 24 of a class colour",
+    kind="colour",
+)
+case(
+    "0 and 1 under a threshold",
+    replaced(MASK, lambda f: encoded(f.mask("train/0") // np.uint8(255))),
+    ("wrong-encoding", MASK),
+    says="the largest value is 1, so that threshold 127",
+    kind="binary",
+)
+case(
+    "binary mask after JPEG",
+    replaced(MASK, lambda f: encoded(f.mask("train/0"), "JPEG", quality=50)),
+    ("blended-mask", MASK),
+    says="lie between 0 and 255",
+    kind="binary",
+)
+case(
+    "binary mask smoothed",
+    replaced(MASK, lambda f: encoded(cv2.blur(f.mask("train/0"), (3, 3)))),
+    ("blended-mask", MASK),
+    says="allowed: two values",
+    kind="binary",
+)
 
 
 def all_255(folder: Folder) -> None:
@@ -328,37 +381,70 @@ def all_255(folder: Folder) -> None:
         folder.write(f"masks/{name}.png", encoded(folder.mask(name) * np.uint8(255)))
 
 
-case("0/255 masks read as index", all_255, ("wrong-encoding", ""), ("missing-class", ""),
-     says=("never 1", "{name: binary}"), kind="two")  # fmt: skip
+case(
+    "0/255 masks read as index",
+    all_255,
+    ("wrong-encoding", ""),
+    ("missing-class", ""),
+    says=("never 1", "{name: binary}"),
+    kind="two",
+)
 
 # --- sizes and places ------------------------------------------------------------------------------------------------
 SIZES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "turned": (lambda m: m.T.copy(), "one of them is turned"),
     "halved": (lambda m: m[::2, ::2].copy(), "the same shape at another scale"),
-    "a row short": (lambda m: m[:-1].copy(), "the image is 96 x 128, the mask 95 x 128 (height x width)"),
-    "padded": (lambda m: np.pad(m, 4), "the mask 104 x 136"),
+    "a row short": (lambda m: m[:-1].copy(), "the image is 160 x 176, the mask 159 x 176 (height x width)"),
+    "padded": (lambda m: np.pad(m, 4), "the mask 168 x 184"),
 }
 for what, (change, text) in SIZES.items():
-    case(f"mask {what}", replaced(MASK, lambda f, c=change: encoded(c(f.mask("train/0")))),
-         ("size-mismatch", "images/train/0.png"), says=text)  # fmt: skip
-case("image halved", replaced("images/test/0.png", lambda f: encoded(f.image("test/0")[::2, ::2].copy())),
-     ("size-mismatch", "images/test/0.png"), says="the image is 48 x 64, the mask 96 x 128")  # fmt: skip
+    case(
+        f"mask {what}",
+        replaced(MASK, lambda f, c=change: encoded(c(f.mask("train/0")))),
+        ("size-mismatch", "images/train/0.png"),
+        says=text,
+    )
+case(
+    "image halved",
+    replaced("images/test/0.png", lambda f: encoded(f.image("test/0")[::2, ::2].copy())),
+    ("size-mismatch", "images/test/0.png"),
+    says="the image is 80 x 88, the mask 160 x 176",
+)
 for right in (-9, -6, 6, 9):
-    case(f"mask moved by {right}", replaced(MASK, lambda f, r=right: encoded(np.roll(f.mask("train/0"), r, 1))),
-         ("shifted-mask", "images/train/0.png"),
-         says=f"{abs(right)} pixels {'left' if right > 0 else 'right'}")  # fmt: skip
+    case(
+        f"mask moved by {right}",
+        replaced(MASK, lambda f, r=right: encoded(np.roll(f.mask("train/0"), r, 1))),
+        ("shifted-mask", "images/train/0.png"),
+        says=f"{abs(right)} pixels {'left' if right > 0 else 'right'}",
+    )
 
 # --- masks and images without content --------------------------------------------------------------------------------
-case("all void", replaced(MASK, lambda f: encoded(np.full(SIZE, 255, np.uint8))), ("all-void-mask", MASK),
-     says="all 12288 pixels are void")  # fmt: skip
-case("all void in colour", replaced(MASK, lambda f: encoded(np.zeros((*SIZE, 3), np.uint8))), ("all-void-mask", MASK),
-     kind="colour")  # fmt: skip
+case(
+    "all void",
+    replaced(MASK, lambda f: encoded(np.full(SIZE, 255, np.uint8))),
+    ("all-void-mask", MASK),
+    says="all 28160 pixels are void",
+)
+case(
+    "all void in colour",
+    replaced(MASK, lambda f: encoded(np.zeros((*SIZE, 3), np.uint8))),
+    ("all-void-mask", MASK),
+    kind="colour",
+)
 for index, name in enumerate(LABELS.names):
-    case(f"only {name}", replaced(MASK, lambda f, i=index: encoded(np.full(SIZE, i, np.uint8))), ("one-class-mask", MASK),
-         says=f"12288 pixels are '{name}', none is of another class")  # fmt: skip
+    case(
+        f"only {name}",
+        replaced(MASK, lambda f, i=index: encoded(np.full(SIZE, i, np.uint8))),
+        ("one-class-mask", MASK),
+        says=f"28160 pixels are '{name}', none is of another class",
+    )
 for value in (0, 127, 255):
-    case(f"image of {value}", replaced("images/val/0.png", lambda f, v=value: encoded(np.full((*SIZE, 3), v, np.uint8))),
-         ("constant-image", "images/val/0.png"), says=f"all 12288 pixels are [{value}, {value}, {value}]")  # fmt: skip
+    case(
+        f"image of {value}",
+        replaced("images/val/0.png", lambda f, v=value: encoded(np.full((*SIZE, 3), v, np.uint8))),
+        ("constant-image", "images/val/0.png"),
+        says=f"all 28160 pixels are [{value}, {value}, {value}]",
+    )
 
 
 def specks(folder: Folder) -> None:
@@ -368,13 +454,27 @@ def specks(folder: Folder) -> None:
 
 
 case("specks", specks, ("specks", MASK), says=("class 'water': 4 of ", "have fewer than 5 pixels", f"4 in {MASK}"))
-case("image is its mask", lambda f: f.write("images/train/0.png", f.read(MASK)), ("image-is-mask", "images/train/0.png"),
-     ("mixed-images", "images/train/0.png"), says="have the same bytes")  # fmt: skip
-case("a gray image among RGB", replaced("images/train/3.png", lambda f: encoded(f.image("train/3")[..., 0].copy())),
-     ("mixed-images", "images/train/3.png"), says="is an 8-bit gray PNG, where 7 of 8 images are an 8-bit RGB")  # fmt: skip
-case("a 16-bit image among 8-bit",
-     replaced("images/train/3.png", lambda f: cv2.imencode(".png", f.image("train/3").astype(np.uint16) * 16)[1].tobytes()),
-     ("mixed-images", "images/train/3.png"), says="is a 16-bit RGB PNG")  # fmt: skip
+case(
+    "image is its mask",
+    lambda f: f.write("images/train/0.png", f.read(MASK)),
+    ("image-is-mask", "images/train/0.png"),
+    ("mixed-images", "images/train/0.png"),
+    says="have the same bytes",
+)
+case(
+    "a gray image among RGB",
+    replaced("images/train/3.png", lambda f: encoded(f.image("train/3")[..., 0].copy())),
+    ("mixed-images", "images/train/3.png"),
+    says="is an 8-bit gray PNG, where 7 of 8 images are an 8-bit RGB",
+)
+case(
+    "a 16-bit image among 8-bit",
+    replaced(
+        "images/train/3.png", lambda f: cv2.imencode(".png", f.image("train/3").astype(np.uint16) * 16)[1].tobytes()
+    ),
+    ("mixed-images", "images/train/3.png"),
+    says="is a 16-bit RGB PNG",
+)
 
 
 def darken(folder: Folder) -> None:
@@ -407,14 +507,28 @@ def copied(source: str, image: str, same_mask: bool = True) -> Callable[[Folder]
     return change
 
 
-case("an image in train and val", copied("train/0", "val/0"), ("duplicate-in-two-splits", "images/train/0.png"),
-     says="the same bytes, in train and val")  # fmt: skip
+case(
+    "an image in train and val",
+    copied("train/0", "val/0"),
+    ("duplicate-in-two-splits", "images/train/0.png"),
+    says="the same bytes, in train and val",
+)
 case("an image in val and test", copied("val/0", "test/1"), ("duplicate-in-two-splits", "images/val/0.png"))
 case("an image twice in train", copied("train/0", "train/copy"), ("duplicate-image", "images/train/0.png"))
-case("an image twice with other masks", copied("train/0", "train/copy", same_mask=False),
-     ("duplicate-image", "images/train/0.png"), ("contradicting-masks", MASK), says="the same bytes")  # fmt: skip
-case("a mask for two images", lambda f: f.write("masks/train/2.png", f.read(MASK)), ("repeated-mask", MASK),
-     ("shifted-mask", "images/train/2.png"), says="of 2 different images")  # fmt: skip
+case(
+    "an image twice with other masks",
+    copied("train/0", "train/copy", same_mask=False),
+    ("duplicate-image", "images/train/0.png"),
+    ("contradicting-masks", MASK),
+    says="the same bytes",
+)
+case(
+    "a mask for two images",
+    lambda f: f.write("masks/train/2.png", f.read(MASK)),
+    ("repeated-mask", MASK),
+    ("shifted-mask", "images/train/2.png"),
+    says="of 2 different images",
+)
 
 
 def recoded(change: Callable[[np.ndarray], bytes], suffix: str = "png") -> Callable[[Folder], None]:
@@ -454,38 +568,72 @@ NEAR: dict[str, tuple[Callable[[np.ndarray], bytes], str]] = {
     "moved by a pixel": (lambda image: encoded(np.roll(image, 1, 1)), "png"),
 }
 for what, (change, suffix) in NEAR.items():
-    case(f"near duplicate: {what}", recoded(change, suffix), ("near-duplicate", f"images/test/leak.{suffix}"),
-         says="nearly images/train/2.png of train")  # fmt: skip
+    case(
+        f"near duplicate: {what}",
+        recoded(change, suffix),
+        ("near-duplicate", f"images/test/leak.{suffix}"),
+        says="nearly images/train/2.png of train",
+    )
 
 # --- the list --------------------------------------------------------------------------------------------------------
 for name in ("train/0", "val/0", "test/1"):
-    case(f"{name} without mask", lambda f, n=name: f.remove(f"masks/{n}.png"), ("orphan-image", f"images/{name}.png"),
-         says=f"no mask {name[-1]}.* in masks/{name.split('/')[0]}")  # fmt: skip
-    case(f"{name} without image", lambda f, n=name: f.remove(f"images/{n}.png"), ("orphan-mask", f"masks/{name}.png"),
-         says=f"no image {name[-1]}.* in images/{name.split('/')[0]}")  # fmt: skip
+    case(
+        f"{name} without mask",
+        lambda f, n=name: f.remove(f"masks/{n}.png"),
+        ("orphan-image", f"images/{name}.png"),
+        says=f"no mask {name[-1]}.* in masks/{name.split('/')[0]}",
+    )
+    case(
+        f"{name} without image",
+        lambda f, n=name: f.remove(f"images/{n}.png"),
+        ("orphan-mask", f"masks/{name}.png"),
+        says=f"no image {name[-1]}.* in images/{name.split('/')[0]}",
+    )
 
 
 def renamed(old: str, new: str) -> Callable[[Folder], None]:
     return lambda folder: os.replace(folder.root / old, folder.root / new)
 
 
-case("a mask named otherwise", renamed("masks/train/3.png", "masks/train/3_mask.png"),
-     ("orphan-image", "images/train/3.png"), ("orphan-mask", "masks/train/3_mask.png"))  # fmt: skip
+case(
+    "a mask named otherwise",
+    renamed("masks/train/3.png", "masks/train/3_mask.png"),
+    ("orphan-image", "images/train/3.png"),
+    ("orphan-mask", "masks/train/3_mask.png"),
+)
 case(
     "a mask of another suffix",
     renamed("masks/train/3.png", "masks/train/3.bmp"),
     ("orphan-image", "images/train/3.png"),
 )
-case("a link to nothing", lambda f: (f.remove(MASK), (f.root / MASK).symlink_to(f.root / "gone.png"))[0],
-     ("orphan-image", "images/train/0.png"))  # fmt: skip
-case("a folder named as a mask", lambda f: (f.remove(MASK), (f.root / MASK).mkdir())[0],
-     ("orphan-image", "images/train/0.png"))  # fmt: skip
-case("two images of a stem", lambda f: f.write("images/train/0.jpg", encoded(f.image("train/0"), "JPEG")),
-     ("ambiguous-stem", "images/train/0.jpg"), says="2 files with the stem '0'")  # fmt: skip
-case("an empty split", lambda f: [f.remove(name) for name in clean_files("index") if "/val/" in name] and None,
-     ("empty-split", ""), says="split 'val' has no pair")  # fmt: skip
-case("other files", lambda f: f.write("images/train/notes.txt", b"x"), ("ignored-files", "images/train/notes.txt"),
-     says="1 file(s) in images/train")  # fmt: skip
+case(
+    "a link to nothing",
+    lambda f: (f.remove(MASK), (f.root / MASK).symlink_to(f.root / "gone.png"))[0],
+    ("orphan-image", "images/train/0.png"),
+)
+case(
+    "a folder named as a mask",
+    lambda f: (f.remove(MASK), (f.root / MASK).mkdir())[0],
+    ("orphan-image", "images/train/0.png"),
+)
+case(
+    "two images of a stem",
+    lambda f: f.write("images/train/0.jpg", encoded(f.image("train/0"), "JPEG")),
+    ("ambiguous-stem", "images/train/0.jpg"),
+    says="2 files with the stem '0'",
+)
+case(
+    "an empty split",
+    lambda f: [f.remove(name) for name in clean_files("index") if "/val/" in name] and None,
+    ("empty-split", ""),
+    says="split 'val' has no pair",
+)
+case(
+    "other files",
+    lambda f: f.write("images/train/notes.txt", b"x"),
+    ("ignored-files", "images/train/notes.txt"),
+    says="1 file(s) in images/train",
+)
 
 
 def linked(folder: Folder) -> None:
@@ -494,9 +642,14 @@ def linked(folder: Folder) -> None:
     folder.write("masks/val/0.png", other(folder.mask("train/0")))
 
 
-case("a link into another split", linked, ("file-in-two-splits", "images/train/0.png"),
-     ("duplicate-in-two-splits", "images/train/0.png"), ("contradicting-masks", MASK),
-     says="this image is in more than one split (1 in train, 1 in val)")  # fmt: skip
+case(
+    "a link into another split",
+    linked,
+    ("file-in-two-splits", "images/train/0.png"),
+    ("duplicate-in-two-splits", "images/train/0.png"),
+    ("contradicting-masks", MASK),
+    says="this image is in more than one split (1 in train, 1 in val)",
+)
 
 
 def tabled(*changes: tuple[str, str], header: str = "image,mask,split,group") -> Callable[[Folder], None]:
@@ -515,18 +668,43 @@ def tabled(*changes: tuple[str, str], header: str = "image,mask,split,group") ->
 
 
 case("a table", tabled())
-case("a listed image that is missing", tabled(("images/train/0.png", "images/train/gone.png")),
-     ("missing-file", "images/train/gone.png"), says="line 2: images/train/gone.png not found")  # fmt: skip
-case("a listed mask that is missing", tabled(("masks/val/1.png", "masks/val/gone.png")),
-     ("missing-file", "masks/val/gone.png"), says="masks/val/gone.png not found")  # fmt: skip
-case("an unknown split", tabled((",train,gtrain/3", ",training,gtrain/3")), ("unknown-split", "images/train/3.png"),
-     says="got the split 'training', allowed: train, val, test")  # fmt: skip
-case("a group in two splits", tabled(("gtrain/0", "flight 1"), ("gval/1", "flight 1")),
-     ("group-in-two-splits", "images/train/0.png"), says="group 'flight 1' is in more than one split")  # fmt: skip
-case("an image listed twice", tabled(("images/train/2.png", "images/train/0.png")), ("listed-twice", "images/train/0.png"),
-     ("shifted-mask", "images/train/0.png"), says="listed 2 times")  # fmt: skip
-case("a mask listed in two splits", tabled(("masks/val/0.png,val", "masks/train/0.png,val")),
-     ("file-in-two-splits", MASK), ("shifted-mask", "images/val/0.png"), says="this mask is in more than one split")  # fmt: skip
+case(
+    "a listed image that is missing",
+    tabled(("images/train/0.png", "images/train/gone.png")),
+    ("missing-file", "images/train/gone.png"),
+    says="line 2: images/train/gone.png not found",
+)
+case(
+    "a listed mask that is missing",
+    tabled(("masks/val/1.png", "masks/val/gone.png")),
+    ("missing-file", "masks/val/gone.png"),
+    says="masks/val/gone.png not found",
+)
+case(
+    "an unknown split",
+    tabled((",train,gtrain/3", ",training,gtrain/3")),
+    ("unknown-split", "images/train/3.png"),
+    says="got the split 'training', allowed: train, val, test",
+)
+case(
+    "a group in two splits",
+    tabled(("gtrain/0", "flight 1"), ("gval/1", "flight 1")),
+    ("group-in-two-splits", "images/train/0.png"),
+    says="group 'flight 1' is in more than one split",
+)
+case(
+    "an image listed twice",
+    tabled(("images/train/2.png", "images/train/0.png")),
+    ("listed-twice", "images/train/0.png"),
+    says="listed 2 times",
+)
+case(
+    "a mask listed in two splits",
+    tabled(("masks/val/0.png,val", "masks/train/0.png,val")),
+    ("file-in-two-splits", MASK),
+    ("shifted-mask", "images/val/0.png"),
+    says="this mask is in more than one split",
+)
 
 
 def without_class(split: str, index: int) -> Callable[[Folder], None]:

@@ -111,7 +111,13 @@ def test_there_must_be_something_to_list(tmp_path):
         survey_table(tmp_path, tmp_path / "t.csv")
 
 
-CONFIG = "name: t\nlabels: {{names: [a, b]}}\ndata: {data}\nmodel: {{name: unet}}\nloss: [{{name: dice}}]\ntraining: {{epochs: 1, batch_size: 1}}\n"
+CONFIG = """name: t
+labels: {{names: [a, b]}}
+data: {data}
+model: {{name: unet}}
+loss: [{{name: dice}}]
+training: {{epochs: 1, batch_size: 1}}
+"""
 LAYOUTS = {
     "folders": "{name: folders, root: ROOT}",
     "fractions": "{name: fractions, root: ROOT, images: images/train, masks: masks/train, block_size: 1, "
