@@ -78,6 +78,7 @@ DECODE = """
 import cv2
 from pathlib import Path
 from seg.data.samples import samples_from_folders
+from seg.data.threads import in_order
 cv2.setNumThreads(0)
 samples = [s for some in samples_from_folders(Path({root!r})).values() for s in some]
 for _ in in_order(lambda s: (cv2.imread(str(s.image)), cv2.imread(str(s.mask), 0)) and None, samples, 2):

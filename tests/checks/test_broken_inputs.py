@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from seg.checks import Finding, Grade, Rules, check_dataset
+from seg.checks.pairs import check_pair
 from seg.checks.survey import survey_folders, survey_table
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.samples import Sample
 from seg.labels import LabelSet
 
 SIZE = (160, 176)
@@ -749,3 +751,31 @@ def test_a_broken_dataset(tmp_path: Path, case: Case):
     for text in case.says:
         assert any(text in found for found in first), first
     assert not any(str(tmp_path) in finding.text for finding in findings)  # names are relative
+
+
+@pytest.mark.parametrize("file", CUT.values())
+def test_no_damage_ends_the_check(tmp_path: Path, file: str):
+    """Bytes changed, cut out and put in at random places: a finding or none, never an exception."""
+    folder = Folder(tmp_path, "index")
+    labels, encoding = KINDS["index"]
+    image = file if file.startswith("images") else "images/train/2.png"
+    sample = Sample(tmp_path / image, tmp_path / (file if file.startswith("masks") else MASK))
+    clean = folder.read(file)
+    rng = np.random.default_rng(len(clean))
+    kinds = set()
+    for _ in range(60):
+        data = bytearray(clean)
+        start = int(rng.integers(min(400, len(data)) if rng.random() < 0.5 else len(data)))  # headers more often
+        data[start : start + int(rng.integers(0, 9))] = rng.bytes(int(rng.integers(0, 9)))
+        folder.write(file, bytes(data))
+        kinds |= {finding.kind for finding in check_pair(sample, "train", tmp_path, Rules(labels, encoding)).findings}
+    assert f"unreadable-{'mask' if file.startswith('masks') else 'image'}" in kinds
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2, 3), (300, 1)])
+def test_tiny_pairs_are_checked(tmp_path: Path, size: tuple[int, int]):
+    (tmp_path / "i.png").write_bytes(encoded(np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)))
+    (tmp_path / "m.png").write_bytes(encoded(np.zeros(size, np.uint8)))
+    sample = Sample(tmp_path / "i.png", tmp_path / "m.png")
+    kinds = {finding.kind for finding in check_pair(sample, "train", tmp_path, Rules(LABELS, IndexEncoding())).findings}
+    assert kinds == {"one-class-mask"} | ({"constant-image"} if size == (1, 1) else set())
