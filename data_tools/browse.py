@@ -21,16 +21,18 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg.checks.contact_sheet import Card, image_jpeg, mask_png, page
+from seg.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from seg.checks.findings import KINDS
 from seg.data.images import read_image
 from seg.data.mask_counts import count_pixels, load_fast_counter, mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.multi_label_masks import count_planes
 from seg.data.samples import Sample
 from seg.data.storage import relative_name, write_bytes
 from seg.data.threads import in_order
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
+from seg.training.overlay import colourise
 
 MOST_SAMPLES = 500  # a browser scrolls that many with ease
 RANDOM = 24  # samples where nothing else is said
@@ -174,10 +176,13 @@ def _richest(source: Source, name: str, top: int, where: str) -> Choice:
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise ConfigError(f"--class: got '{name}', allowed: {', '.join(names)}{hint}")
     index = names.index(name)
-    load_fast_counter()
+    if not source.labels.multi_label:
+        load_fast_counter()
 
     def count(entry: tuple[str, Sample]) -> int:
         try:
+            if source.labels.multi_label:
+                return int(count_planes(entry[1].mask, source.labels)[index, 1])
             return int(count_pixels(entry[1].mask, source.labels, source.encoding)[index])
         except DataError:
             return 0
@@ -255,16 +260,26 @@ def _card(source: Source, entry: tuple[str, Sample], note: str, side: int) -> Ca
     sizes = [array.shape[:2] for array in (image, mask) if array is not None]
     if len(set(sizes)) > 1:
         notes.append(f"image {sizes[0][0]} x {sizes[0][1]}, mask {sizes[1][0]} x {sizes[1][1]} (height x width)")
-    pixels: np.ndarray | None = None if mask is None else mask_pixels(mask, source.labels)
+    picture, pixels = (None, None) if mask is None else _drawn(mask, source.labels, side)
     return Card(
         source.image_name(sample),
         split,
-        sizes[0] if sizes else None,
+        sizes[-1] if sizes else None,
         None if image is None else image_jpeg(image, side),
-        None if mask is None else mask_png(mask, source.labels, side),
+        picture,
         pixels,
         "; ".join(notes),
     )
+
+
+def _drawn(mask: np.ndarray, labels: LabelSet, side: int) -> tuple[bytes, np.ndarray]:
+    """A mask's picture, and the pixels of each class, then void."""
+    if not labels.multi_label:
+        return mask_png(mask, labels, side), mask_pixels(mask, labels)
+    present = mask == 1
+    void = (mask == labels.ignore_index).all(axis=2).sum()
+    picture = coloured_png(colourise(mask, labels), present.any(axis=2), side)
+    return picture, np.array([*present.sum(axis=(0, 1)), void], np.int64)
 
 
 @contextmanager

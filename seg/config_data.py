@@ -67,6 +67,21 @@ class SceneData(Section):
     test: Annotated[int, Field(ge=1)] = 16
 
 
+class MemoryCache(Section):
+    """Decoded training images and masks are kept in memory."""
+
+    name: Literal["memory"]
+    limit_gib: Positive = Field(4.0, description="GiB of decoded pixels; what is over it is decoded each time")
+
+
+class DiskCache(Section):
+    """Decoded training images and masks are kept in files that are mapped into memory; runs share them."""
+
+    name: Literal["disk"]
+    limit_gib: Positive = Field(16.0, description="GiB of files in the folder; what is over it is decoded each time")
+    folder: str | None = Field(None, description="left out: seg/decoded in the user's cache folder")
+
+
 class Input(Section):
     """From image file to the tensor that the model sees: (value / max_value - mean) / std."""
 
@@ -77,6 +92,10 @@ class Input(Section):
     max_value: Positive | None = Field(None, description="image value that becomes 1; left out: 255 or 65535 by dtype")
     mean: float = Field(0.5, description="subtracted from values in [0, 1]")
     std: Positive = Field(0.25, description="divides what is left")
+
+    cache: Annotated[MemoryCache | DiskCache, Field(discriminator="name")] | None = Field(
+        None, description="keeps decoded training images and masks; left out: they are decoded in every epoch"
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.crop is None and self.crops_per_image != 1:

@@ -64,7 +64,7 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
         "split": split,
         "images": len(splits[split]),
         "image_size": list(resize) if resize else "as stored",
-        "cross_entropy": cross_entropy,
+        "binary_cross_entropy" if config.labels.multi_label else "cross_entropy": cross_entropy,
     }
     write_report(run.evaluation(split), matrix, results, config.labels.names, facts)
     console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
@@ -72,20 +72,16 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
 
 
 def _predict_split(config: Any, checkpoint: Path, samples: Sequence[Any]) -> tuple[Any, float]:
-    """The confusion matrix (C, C) int64 and the unweighted cross-entropy of a model over samples."""
+    """The confusion matrix (C, C) or matrices (K, 2, 2), int64, and the unweighted cross-entropy of a model."""
     import keras
 
     from seg import build
     from seg.data.dataset import user_errors
-    from seg.losses.combined import Combined
-    from seg.losses.cross_entropy import CrossEntropy
-    from seg.metrics.confusion import ConfusionMatrix
     from seg.training.segmenter import load_segmenter
 
-    ignore_index = config.labels.ignore_index
-    confusion = ConfusionMatrix(config.labels.names, ignore_index)
+    confusion = build.confusion(config)
     model = load_segmenter(checkpoint)
-    model.compile(loss=Combined([(1.0, CrossEntropy(ignore_index=ignore_index))]), metrics=[confusion])
+    model.compile(loss=build.plain_loss(config), metrics=[confusion])
     with user_errors():
         logs = model.evaluate(build.evaluation_data(config, samples), verbose=0, return_dict=True)
     return keras.ops.convert_to_numpy(confusion.matrix), float(logs["loss"])

@@ -22,8 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m seg.predict",
-        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices) and overlays "
-        "(OUT/overlays/NAME.png) of images of any size, with the run's own preprocessing.",
+        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices; of multi-label runs "
+        "NAME.tif, a page of 0 and 1 a class) and overlays (OUT/overlays/NAME.png) of images of any size, with the "
+        "run's own preprocessing.",
         epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out out",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")
@@ -62,6 +63,7 @@ def predict(
     start_tensorflow()
     from seg.data.images import read_image, resize_image, write_png
     from seg.data.masks import write_mask
+    from seg.data.multi_label_masks import write_planes
     from seg.inference.sliding_window import predict_logits
     from seg.training.overlay import overlay
     from seg.training.segmenter import load_segmenter
@@ -72,8 +74,11 @@ def predict(
         image = read_image(path, config.input.bands)
         inputs_ = preprocessing.prepare(preprocessing.resized(image))
         logits = predict_logits(model, inputs_, tile=tile, overlap=overlap)
-        mask = resize_image(logits, image.shape[:2]).argmax(axis=-1).astype("uint8")
-        write_mask(out / "masks" / f"{path.stem}.png", mask)
+        mask = labels.predicted(resize_image(logits, image.shape[:2]))
+        if labels.multi_label:
+            write_planes(out / "masks" / f"{path.stem}.tif", mask)
+        else:
+            write_mask(out / "masks" / f"{path.stem}.png", mask)
         write_png(out / "overlays" / f"{path.stem}.png", overlay(preprocessing.augmentable(image), mask, labels))
     console.print(f"{len(images)} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
 

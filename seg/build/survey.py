@@ -24,7 +24,8 @@ def survey(config: Config) -> Survey:
     data = config.data
     root = Path(data.root)
     if isinstance(data, SceneData):
-        write_scenes(root, {"train": data.train, "val": data.val, "test": data.test}, data.size, data.seed)
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
     match data:

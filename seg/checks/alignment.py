@@ -43,14 +43,15 @@ def better_place(image: np.ndarray, mask: np.ndarray, num_classes: int) -> Move 
 
     Args:
         image: (H, W, bands), finite.
-        mask: (H, W) uint8; outlines between classes are looked at, those of void are not.
+        mask: (H, W) uint8; outlines between classes are looked at, those of void are not. Or (H, W, C) uint8 planes of
+            classes that may overlap: outlines of each are.
         num_classes: C; other values are void.
 
     Returns:
         None where it fits best as it is, or where too few outlines or edges are there to tell.
     """
     image, mask = _middle(image), _middle(mask)
-    if min(mask.shape) < LEAST_SIDE:
+    if min(mask.shape[:2]) < LEAST_SIDE:
         return None
     inner = _outlines(mask, num_classes)[REACH:-REACH, REACH:-REACH]
     length = float(inner.sum())
@@ -85,10 +86,12 @@ def _edges(image: np.ndarray) -> np.ndarray | None:
 
 def _outlines(mask: np.ndarray, num_classes: int) -> np.ndarray:
     """(H, W) float32, 1 on both sides of every border between two classes."""
-    known = mask < num_classes
-    outlines = np.zeros(mask.shape, np.float32)
+    known = mask < (num_classes if mask.ndim == 2 else 2)
+    outlines = np.zeros(mask.shape[:2], np.float32)
     rows = (mask[1:] != mask[:-1]) & known[1:] & known[:-1]
     columns = (mask[:, 1:] != mask[:, :-1]) & known[:, 1:] & known[:, :-1]
+    if mask.ndim == 3:
+        rows, columns = rows.any(axis=2), columns.any(axis=2)
     outlines[1:][rows] = outlines[:-1][rows] = 1
     outlines[:, 1:][columns] = outlines[:, :-1][columns] = 1
     return outlines

@@ -31,9 +31,9 @@ class Card:
     Attributes:
         name: Of the image, relative to the dataset's folder.
         split: Its split.
-        size: (height, width) in pixels as stored; None where it cannot be read.
+        size: (height, width) in pixels as stored, of the mask where it can be read; None where neither can.
         image: JPEG; None where it cannot be read.
-        mask: Palette PNG, void transparent; None where it cannot be read.
+        mask: PNG, transparent where nothing is labelled; None where it cannot be read.
         pixels: (C + 1,) pixels of each class, then void; None where the mask cannot be read.
         note: Why it is here, or why it cannot be shown.
     """
@@ -76,6 +76,20 @@ def mask_png(mask: np.ndarray, labels: LabelSet, side: int) -> bytes:
     opaque = bytes(255 if value < labels.num_classes else 0 for value in range(256))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", transparency=opaque, optimize=False)
+    return buffer.getvalue()
+
+
+def coloured_png(colours: np.ndarray, shown: np.ndarray, side: int) -> bytes:
+    """As `mask_png`, of a mask that is drawn already, where classes may overlap.
+
+    Args:
+        colours: (H, W, 3) uint8 RGB.
+        shown: (H, W) bool; elsewhere the picture is transparent.
+        side: Pixels.
+    """
+    rgba = np.dstack([colours, np.where(shown, np.uint8(255), np.uint8(0))])
+    buffer = io.BytesIO()
+    Image.fromarray(resize_mask(rgba, _fitted(shown.shape, side))).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -125,10 +139,10 @@ def _article(place: int, card: Card, labels: LabelSet, highlight: int | None) ->
 
 
 def _shares(card: Card, labels: LabelSet, highlight: int | None) -> str:
-    """A bar of all classes, and the largest in words; void last."""
-    if card.pixels is None or not card.pixels.sum():
+    """A bar of all classes unless they overlap, and the largest in words; void last."""
+    if card.pixels is None or card.size is None:
         return ""
-    shares = card.pixels / card.pixels.sum()
+    shares = card.pixels / (card.size[0] * card.size[1])
     order = [index for index in np.argsort(-shares[:-1], kind="stable").tolist() if shares[index]]
     if highlight is not None:
         order = [highlight, *(index for index in order if index != highlight)]
@@ -146,13 +160,14 @@ def _shares(card: Card, labels: LabelSet, highlight: int | None) -> str:
         words.append(f"<span>and {len(order) - SHARES_SHOWN} more</span>")
     if shares[-1]:
         words.append(f"<span><b class='swatch void'></b>void {shares[-1]:.2%}</span>")
-    return f"<div class=bar>{bar}</div><p class=shares>{''.join(words)}</p>"
+    drawn = "" if labels.multi_label else f"<div class=bar>{bar}</div>"
+    return f"{drawn}<p class=shares>{''.join(words)}</p>"
 
 
 def _legend(labels: LabelSet, cards: Sequence[Card]) -> str:
-    counted = [card.pixels for card in cards if card.pixels is not None]
-    total = sum(counted, start=np.zeros(labels.num_classes + 1, np.int64))
-    shares = total / max(1, total.sum())
+    counted = [card for card in cards if card.pixels is not None and card.size is not None]
+    total = sum((card.pixels for card in counted), start=np.zeros(labels.num_classes + 1, np.int64))
+    shares = total / max(1, sum(card.size[0] * card.size[1] for card in counted if card.size))
     entries = [
         f"<span>{_swatch(colour)}{html.escape(name)} <small>{share:.2%}</small></span>"
         for name, colour, share in zip(labels.names, labels.colours, shares[:-1], strict=True)

@@ -74,7 +74,7 @@ class MaskFacts:
 
     Attributes:
         digest: Of the file's bytes.
-        pixels: (C + 1,) int64: pixels of each class, then void.
+        pixels: (C + 1,) int64: pixels of each class, then those of which nothing is known.
         specks: (3, C) int64: components, those that are specks, and the specks' pixels.
     """
 
@@ -217,18 +217,30 @@ def _mask_facts(path: Path, mask: np.ndarray, digest: bytes, rules: Rules, notes
     labels = rules.labels
     if isinstance(rules.encoding, BinaryEncoding):
         _note_threshold(path, rules.encoding, notes)
-    pixels = mask_pixels(mask, labels)
+    pixels, areas = _contents(mask, labels)
+    size = mask.shape[0] * mask.shape[1]
     present = np.flatnonzero(pixels[:-1]).tolist()
-    if not present:
-        notes.add("all-void-mask", f"all {mask.size} pixels are void")
-    elif len(present) == 1:
+    if pixels[-1] == size:
+        notes.add("all-void-mask", f"all {size} pixels are void")
+    elif not present:
+        notes.add("one-class-mask", f"no pixel is of any class, {size - pixels[-1]} are labelled")
+    elif len(present) == 1 and not labels.multi_label:
         void = f", {pixels[-1]} are void" if pixels[-1] else ""
         text = f"{pixels[present[0]]} pixels are '{labels.names[present[0]]}', none is of another class{void}"
         notes.add("one-class-mask", text)
-    areas = components(mask, labels.num_classes)
     small = [area[area < rules.speck_pixels] for area in areas]
     specks = np.array([[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64)
     return MaskFacts(digest, pixels, specks)
+
+
+def _contents(mask: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(C + 1,) pixels of each class, then void, and the areas of each class's components."""
+    if not labels.multi_label:
+        return mask_pixels(mask, labels), components(mask, labels.num_classes)
+    planes = [np.ascontiguousarray(mask[..., index]) for index in range(labels.num_classes)]
+    void = int((mask == labels.ignore_index).all(axis=2).sum())
+    pixels = np.array([*(cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes), void], np.int64)
+    return pixels, [components(plane, 2)[1] for plane in planes]
 
 
 def _note_threshold(path: Path, encoding: BinaryEncoding, notes: _Notes) -> None:

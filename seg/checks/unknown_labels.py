@@ -18,7 +18,9 @@ from seg.labels import LabelSet
 LISTED = 8  # values or colours in a message
 MANY = 10  # different unknown values; an annotator makes one or two, a filter or a codec dozens
 CLOSE = 24  # per channel, from a class colour: what JPEG and smoothing do
-_UNKNOWN = re.compile(r"label value|is no class")  # how seg.data.masks words it, for encodings that are not taken apart
+_UNKNOWN = re.compile(
+    r"label value|is no class|plane of class"
+)  # how seg.data.masks words it, for encodings that are not taken apart
 
 
 def describe_unknown(path: File, labels: LabelSet, encoding: MaskEncoding, error: DataError) -> str | None:

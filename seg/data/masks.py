@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, write_png
+from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
 from seg.data.storage import File, read_bytes
 from seg.errors import ConfigError, DataError
 from seg.labels import Colour, LabelSet
@@ -60,7 +61,7 @@ class BinaryEncoding:
     threshold: int = 127
 
 
-MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding
+MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding | MultiLabelEncoding
 
 # What to use instead, for each kind of file that an encoding does not read.
 _FITTING = {"gray": "'index' or 'binary'", "gray with alpha": "'index' or 'binary'", "palette": "'palette'"}
@@ -75,7 +76,8 @@ def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarra
         encoding: What the file's values mean.
 
     Returns:
-        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels.
+        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels. Under `multi_label` (H, W, K) uint8, see
+        `seg.data.multi_label_masks`.
 
     Raises:
         DataError: The file is missing, cut short, corrupt, of a kind that the encoding does not read, or holds a
@@ -87,6 +89,8 @@ def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarra
 
 def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """As `read_mask`, of a file's bytes; `path` serves messages."""
+    if isinstance(encoding, MultiLabelEncoding):
+        return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1))
     header = parse_header(io.BytesIO(data), path)
     if header.format == "JPEG" and encoding.name != "binary":
         raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': PNG, TIFF")

@@ -160,19 +160,24 @@ def split_blocks(samples: Sequence[Sample], fractions: Mapping[str, float], seed
     return splits
 
 
-def check_sizes(splits: Splits, image_size: Callable[[Path], tuple[int, int]]) -> None:
+def check_sizes(
+    splits: Splits,
+    image_size: Callable[[Path], tuple[int, int]],
+    mask_size: Callable[[Path], tuple[int, int]] | None = None,
+) -> None:
     """Refuses pairs of different size, before any training.
 
     Args:
         splits: The samples.
         image_size: File -> (height, width) from its header (`seg.data.images.image_size`).
+        mask_size: The same for masks, where they are other files than images are; None: `image_size`.
 
     Raises:
         DataError: Naming the first such pair, both sizes and how many more there are.
     """
     unequal = []
     for sample in (sample for samples in splits.values() for sample in samples):
-        image, mask = image_size(sample.image), image_size(sample.mask)
+        image, mask = image_size(sample.image), (mask_size or image_size)(sample.mask)
         if image != mask:
             unequal.append(f"{sample.image} is {image[0]} x {image[1]}, {sample.mask} is {mask[0]} x {mask[1]}")
     if unequal:

@@ -41,11 +41,11 @@ def mean_iou_line(scores: Scores) -> str:
 def write_report(
     folder: Path, matrix: np.ndarray, scores: Scores, class_names: Sequence[str], facts: Mapping[str, Any]
 ) -> None:
-    """Writes metrics.json, metrics.csv and confusion_matrix.png, each in one step.
+    """Writes metrics.json, metrics.csv and, of classes that do not overlap, confusion_matrix.png, each in one step.
 
     Args:
         folder: Made if it is not there.
-        matrix: (C, C) int64, rows = labels, columns = predictions.
+        matrix: (C, C) int64, rows = labels, columns = predictions; or (K, 2, 2) of multi-label classes.
         scores: Of the matrix.
         class_names: C names.
         facts: What was evaluated (checkpoint, split, image size ...); stands first in the JSON.
@@ -53,7 +53,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "metrics.json", _json(matrix, scores, class_names, facts).encode())
     write_bytes(folder / "metrics.csv", _csv(scores, class_names).encode())
-    write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
+    if matrix.ndim == 2:
+        write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
 
 
 def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:

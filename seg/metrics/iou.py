@@ -37,17 +37,27 @@ class Scores:
 def scores(matrix: np.ndarray) -> Scores:
     """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions.
 
+    Of classes that may overlap it takes the matrices (K, 2, 2) of (absent, present), a class each. Then `support` is
+    the pixels where a class is present, and `pixel_accuracy` the share of the valid entries (pixel, class) that are
+    predicted right.
+
     Raises:
-        ValueError: The matrix is not square, not of integers, or has a negative count.
+        ValueError: The matrix has another shape, is not of integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
-        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) integers")
+    multi_label = matrix.ndim == 3 and matrix.shape[1:] == (2, 2)
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not (multi_label or square) or not np.issubdtype(matrix.dtype, np.integer):
+        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) or (K, 2, 2) integers")
     if (matrix < 0).any():
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
     matrix = matrix.astype(np.int64)
-    true_positives = np.diag(matrix)
-    labelled, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+    if multi_label:
+        true_positives, labelled, predicted = matrix[:, 1, 1], matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)
+        correct = matrix[:, 0, 0].sum() + true_positives.sum()
+    else:
+        true_positives, labelled, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+        correct = true_positives.sum()
     iou = _ratio(true_positives, labelled + predicted - true_positives)
     averaged = iou[~np.isnan(iou)]
     return Scores(
@@ -58,7 +68,7 @@ def scores(matrix: np.ndarray) -> Scores:
         support=labelled,
         mean_iou=float(averaged.mean()) if averaged.size else float("nan"),
         num_averaged=int(averaged.size),
-        pixel_accuracy=float(_ratio(true_positives.sum(), labelled.sum())),
+        pixel_accuracy=float(_ratio(correct, matrix.sum())),
     )
 
 

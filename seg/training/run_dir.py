@@ -22,6 +22,7 @@ class RunDir:
     environment.json     versions and hardware
     counts.json          class counts of the training masks
     class_weights.json   weight by class name
+    realised_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
     log.csv              a row an epoch
     checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
     tensorboard/         train/ and val/
@@ -82,6 +83,10 @@ class RunDir:
     @property
     def counts(self) -> Path:
         return self.path / "counts.json"
+
+    @property
+    def mask_index(self) -> Path:
+        return self.path / "mask_index.npz"
 
     @property
     def log(self) -> Path:

@@ -11,16 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from seg.data.dataset import (
-    Preprocessing,
-    epoch_order,
-    evaluation_batches,
-    load_pair,
-    sample_seed,
-    steps_per_epoch,
-    training_batches,
-    user_errors,
-)
+from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches, user_errors
+from seg.data.draws import epoch_order
 from seg.data.masks import IndexEncoding
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation
@@ -82,38 +74,6 @@ def test_pixel_weights_come_with_their_masks_and_change_nothing_else(samples: li
             np.testing.assert_array_equal(weights[inside], labels[inside] + np.float32(1.5))
             assert weights.dtype == np.float32
     assert set(asked) <= {sample.mask for sample in samples}
-
-
-# --- seeds and orders ---
-def test_no_two_draws_share_a_seed() -> None:
-    grid = itertools.product((0, 1, 2**31), range(20), range(150), range(4))
-    seeds = [sample_seed(*key) for key in grid]
-    assert len(set(seeds)) == len(seeds) == 3 * 20 * 150 * 4
-    assert all(0 <= seed < 2**64 for seed in seeds)
-
-
-def test_a_seed_is_the_same_in_every_process() -> None:
-    assert sample_seed(1, 2, 3, 4) == 15323499849503866763  # NumPy guarantees SeedSequence's stream
-
-
-def test_an_order_is_a_permutation_of_its_own() -> None:
-    orders = [epoch_order(50, seed, epoch).tolist() for seed in (0, 1) for epoch in range(5)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 10
-    assert orders[3] == epoch_order(50, 0, 3).tolist()
-
-
-def test_steps_per_epoch_by_hand() -> None:
-    assert steps_per_epoch(7, 2) == 3
-    assert steps_per_epoch(7, 7) == 1
-    assert steps_per_epoch(3, 4, crops_per_image=3) == 2
-
-
-def test_fewer_samples_than_a_batch_is_an_error() -> None:
-    with pytest.raises(
-        DataError, match=r"has 3 samples, 2 crops each, fewer than one batch: got batch_size 8, .* 1 to"
-    ):
-        steps_per_epoch(3, 8, crops_per_image=2)
 
 
 # --- preprocessing ---

@@ -14,7 +14,9 @@ from data_tools import browse
 from data_tools.browse import main
 from data_tools.check_dataset import main as check
 from seg.balance import collect_statistics
-from seg.data.masks import IndexEncoding
+from seg.data.masks import IndexEncoding, read_mask
+from seg.data.multi_label_masks import MultiLabelEncoding, count_planes, write_planes
+from seg.data.scene_attributes import ATTRIBUTE_LABELS
 from seg.data.scenes import SCENE_LABELS, write_scenes
 
 
@@ -169,3 +171,66 @@ def test_a_report_made_by_hand_may_name_files_that_are_gone(scenes, tmp_path):
     got = run(scenes, tmp_path / "s.html", "--findings", str(tmp_path / "r.json"))
     assert got == ["images/val/0000.png"]
     assert "hint: specks: few</p>" in (tmp_path / "s.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def attributes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of generated scenes whose classes overlap."""
+    root = tmp_path_factory.mktemp("attributes")
+    names = ", ".join(ATTRIBUTE_LABELS.names)
+    (root / "c.yaml").write_text(
+        f"name: sheet\nlabels: {{names: [{names}], encoding: {{name: multi_label}}}}\n"
+        f"data: {{name: scenes, root: {root}/scenes, size: 192, train: 5, val: 2, test: 2}}\n"
+        "model: {name: unet}\nloss: [{name: binary_cross_entropy}]\ntraining: {epochs: 1, batch_size: 1}\n"
+    )
+    return root
+
+
+def test_classes_that_overlap(attributes, tmp_path, capsys):
+    got = run(attributes, tmp_path / "s.html", "--class", "trees", "--top", "3", "--split", "train")
+    masks = sorted((attributes / "scenes/masks/train").iterdir())
+    trees = ATTRIBUTE_LABELS.names.index("trees")
+    numbers = {mask.stem: count_planes(mask, ATTRIBUTE_LABELS)[trees, 1] for mask in masks}
+    best = sorted((stem for stem in numbers if numbers[stem]), key=lambda stem: (-numbers[stem], stem))[:3]
+    assert got == [f"images/train/{stem}.png" for stem in best]
+    text = (tmp_path / "s.html").read_text("utf-8")
+    # Of all pixels: the shares of classes that overlap do not add up, so there is no bar of them either.
+    assert f"trees {numbers[best[0]] / 192**2:.2%}" in text
+    assert "<div class=bar>" not in text
+
+
+def test_overlapping_classes_are_checked(attributes, tmp_path, capsys):
+    arguments = ["--config", str(attributes / "c.yaml"), "--strict", "--json", str(tmp_path / "r.json")]
+    assert check(arguments) == 0, capsys.readouterr().out
+    report = json.loads((tmp_path / "r.json").read_text())
+    masks = sorted((attributes / "scenes/masks/val").iterdir())
+    present = sum(count_planes(mask, ATTRIBUTE_LABELS)[:, 1] for mask in masks)
+    assert list(report["splits"]["val"]["pixels"].values())[:-1] == present.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (lambda mask: mask * 0, "one-class-mask", "no pixel is of any class, 36864 are labelled"),
+        (lambda mask: mask * 0 + 255, "all-void-mask", "all 36864 pixels are void"),
+        (lambda mask: np.where(mask == 1, np.uint8(7), mask), "unknown-labels", "plane of class 'vegetation': value 7"),
+        (lambda mask: mask[..., :-1], "unsupported-mask", "got 5 page(s), allowed: 6"),
+        (lambda mask: np.roll(mask, (7, -6), (0, 1)), "shifted-mask", "7 pixels up and 6 pixels right"),
+        (lambda mask: mask[:-2], "size-mismatch", "the mask 190 x 192"),
+    ],
+)
+def test_broken_masks_of_overlapping_classes(attributes, tmp_path, change, kind, text):
+    arguments = ["--config", str(attributes / "c.yaml"), "--json", str(tmp_path / "r.json")]
+    check(arguments)  # draws the scenes where they are not drawn yet
+    path = attributes / "scenes/masks/train/0003.tif"
+    before = path.read_bytes()
+    mask = read_mask(path, ATTRIBUTE_LABELS, MultiLabelEncoding())
+    try:
+        write_planes(path, np.ascontiguousarray(change(mask)))
+        check(arguments)
+    finally:
+        path.write_bytes(before)
+    found = [one for one in json.loads((tmp_path / "r.json").read_text())["findings"] if one["kind"] == kind]
+    assert len(found) == 1
+    assert "masks/train/0003.tif" in found[0]["files"]
+    assert text in found[0]["text"]
