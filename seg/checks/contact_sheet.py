@@ -165,9 +165,12 @@ def _shares(card: Card, labels: LabelSet, highlight: int | None) -> str:
 
 
 def _legend(labels: LabelSet, cards: Sequence[Card]) -> str:
-    counted = [card for card in cards if card.pixels is not None and card.size is not None]
-    total = sum((card.pixels for card in counted), start=np.zeros(labels.num_classes + 1, np.int64))
-    shares = total / max(1, sum(card.size[0] * card.size[1] for card in counted if card.size))
+    total, size = np.zeros(labels.num_classes + 1, np.int64), 0
+    for card in cards:
+        if card.pixels is not None and card.size is not None:
+            total += card.pixels
+            size += card.size[0] * card.size[1]
+    shares = total / max(1, size)
     entries = [
         f"<span>{_swatch(colour)}{html.escape(name)} <small>{share:.2%}</small></span>"
         for name, colour, share in zip(labels.names, labels.colours, shares[:-1], strict=True)

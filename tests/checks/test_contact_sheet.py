@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.checks.contact_sheet import Card, image_jpeg, mask_png, page
+from seg.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from seg.labels import LabelSet
 
 LABELS = LabelSet(("a <b>", 'c"d', "e&f"), ((250, 0, 0), (0, 250, 0), (0, 0, 250)), 255)
@@ -109,14 +109,14 @@ def test_texts_are_shown_and_never_run():
 
 
 def test_shares_by_hand():
-    shown = Reader(page("t", "s", LABELS, [card(pixels=np.array([500, 300, 0, 200]))])).words
+    shown = Reader(page("t", "s", LABELS, [card(pixels=np.array([1200, 720, 0, 480]))])).words
     assert "a <b> 50.00%" in shown and 'c"d 30.00%' in shown and "void 20.00%" in shown
     assert "e&f 0.00%" in shown  # in the legend only, where all classes stand
     assert shown.count("e&f") == 1
 
 
 def test_the_class_that_was_asked_for_stands_first():
-    shown = Reader(page("t", "s", LABELS, [card(pixels=np.array([500, 300, 200, 0]))], highlight=2)).words
+    shown = Reader(page("t", "s", LABELS, [card(pixels=np.array([1200, 720, 480, 0]))], highlight=2)).words
     assert shown.index("e&f 20.00%", shown.index("images/a.jpg")) < shown.index("a <b> 50.00%", shown.index("images/a"))
 
 
@@ -130,3 +130,20 @@ def test_what_cannot_be_read_is_said():
     reader = Reader(page("t", "s", LABELS, [card(image=None, mask=None, pixels=None, size=None, note="cut short")]))
     assert "cut short" in reader.words and "not shown" in reader.words
     assert [a["class"] for _, a in reader.tags if "data-kind" in a] == ["pic none", "pic void", "pic none over"]
+
+
+def test_a_drawn_mask_is_shown_where_it_is_labelled():
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[:, 3:] = (9, 8, 7)
+    shown = np.array(decoded(coloured_png(colours, colours[..., 0] == 9, 512)))
+    assert shown[0, 5].tolist() == [9, 8, 7, 255]
+    assert shown[0, 0, 3] == 0
+    assert decoded(coloured_png(colours, colours[..., 0] == 9, 3)).size == (3, 2)
+
+
+def test_shares_of_classes_that_overlap_are_of_all_pixels():
+    labels = LabelSet(("x", "y"), LABELS.colours[:2], 255, multi_label=True)
+    text = page("t", "s", labels, [card(pixels=np.array([2400, 1800, 0]))])
+    shown = Reader(text).words
+    assert "x 100.00%" in shown and "y 75.00%" in shown
+    assert "class=bar" not in text
