@@ -51,7 +51,7 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
     from seg.training.hardware import start_tensorflow
 
     start_tensorflow()
-    matrix, cross_entropy = _predict_split(config, checkpoint, splits[split])
+    matrix, cross_entropy = _predict_split(config, checkpoint, splits[split], run.band_statistics())
 
     from seg.inference.report import scores_table, write_report
     from seg.metrics.iou import scores
@@ -66,12 +66,12 @@ def evaluate(run_dir: Path, split: str, which: str = "best") -> None:
         "image_size": list(resize) if resize else "as stored",
         "binary_cross_entropy" if config.labels.multi_label else "cross_entropy": cross_entropy,
     }
-    write_report(run.evaluation(split), matrix, results, config.labels.names, facts)
-    console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
+    write_report(run.evaluation(split), matrix, results, config.labels.class_names, facts)
+    console.print(scores_table(results, config.labels.class_names, title=f"{split}: {len(splits[split])} images"))
     console.print(f"written to {run.evaluation(split)}")
 
 
-def _predict_split(config: Any, checkpoint: Path, samples: Sequence[Any]) -> tuple[Any, float]:
+def _predict_split(config: Any, checkpoint: Path, samples: Sequence[Any], statistics: Any = None) -> tuple[Any, float]:
     """The confusion matrix (C, C) or matrices (K, 2, 2), int64, and the unweighted cross-entropy of a model."""
     import keras
 
@@ -83,7 +83,7 @@ def _predict_split(config: Any, checkpoint: Path, samples: Sequence[Any]) -> tup
     model = load_segmenter(checkpoint)
     model.compile(loss=build.plain_loss(config), metrics=[confusion])
     with user_errors():
-        logs = model.evaluate(build.evaluation_data(config, samples), verbose=0, return_dict=True)
+        logs = model.evaluate(build.evaluation_data(config, samples, statistics), verbose=0, return_dict=True)
     return keras.ops.convert_to_numpy(confusion.matrix), float(logs["loss"])
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
 
     from seg.balance import ClassCounts, MultiLabelCounts
     from seg.build import Sampling
+    from seg.data.band_statistics import BandStatistics
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
@@ -76,7 +77,7 @@ def train(config: Config, run: RunDir) -> None:
     from seg import build
 
     splits = build.samples(config)
-    counts = count_classes(config, run, splits["train"])
+    counts, statistics = count_training(config, run, splits["train"])
     sampling = sample_rare_classes(config, run, splits["train"])
     weights = build.weights(config, shown_counts(counts, sampling))
 
@@ -87,25 +88,68 @@ def train(config: Config, run: RunDir) -> None:
     from seg.data.draws import steps_per_epoch
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
-    start_run(run, config, splits, counts, weights, sampling)
+    start_run(run, config, splits, counts, weights, sampling, statistics)
     model, confusion = build_model(config, run, weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"])
+        val = build.evaluation_data(config, splits["val"], statistics)
+        drawn_by = sampling.drawn_by if sampling else (None, None)
         if not finished(config, log):
             model.fit(
-                build.training_data(config, splits["train"], len(log), *(sampling.drawn_by if sampling else ())),
+                build.training_data(config, splits["train"], len(log), *drawn_by, statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights, sampling)),
+                callbacks=callbacks(
+                    config, run, log, steps, splits["val"], class_rows(counts, weights, sampling), statistics
+                ),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
         model.load_weights(run.best)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
+
+
+def count_training(
+    config: Config, run: RunDir, samples: Sequence[Sample]
+) -> tuple[ClassCounts | MultiLabelCounts, BandStatistics | None]:
+    """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
+
+    Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
+    which are void then. A resumed run has both in its folder.
+    """
+    from seg import build
+    from seg.balance.pairs import count_pairs, fingerprint_pairs
+    from seg.data.band_statistics import BandStatistics
+
+    root, wanted = Path(config.data.root), build.needs_statistics(config)
+    # Counts of classes that overlap are of masks alone.
+    counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
+    if wanted and run.bands.exists():
+        kept = BandStatistics.load(run.bands)
+        try:
+            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+        except DataError as error:
+            raise DataError(f"{run.bands}: {error}") from None
+        return count_classes(config, run, samples), kept
+    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
+        return count_classes(config, run, samples), None
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes and bands", total=len(samples))
+        counts, statistics = count_pairs(
+            samples,
+            build.label_set(config),
+            build.mask_encoding(config),
+            root=root,
+            bands=config.input.bands,
+            nodata=config.input.nodata,
+            clip=build.clip(config),
+            with_statistics=wanted,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    return (count_classes(config, run, samples) if counted else counts), statistics
 
 
 def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts | MultiLabelCounts:
@@ -120,7 +164,9 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
     if artefact is not None:
         counts = build.load_counts(config, Path(artefact))
         try:
-            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
@@ -149,6 +195,7 @@ def start_run(
     counts: ClassCounts | MultiLabelCounts,
     weights: np.ndarray,
     sampling: Sampling | None = None,
+    statistics: BandStatistics | None = None,
 ) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
     from seg import build
@@ -161,12 +208,17 @@ def start_run(
         if sampling and isinstance(counts, ClassCounts):
             run.write_json("realised_frequencies.json", sampling.to_json(counts))
             sampling.sampler.index.save(run.mask_index, counts.fingerprint)
+    if statistics is not None and not run.bands.exists():
+        statistics.save(run.bands)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     head, *rows = class_rows(counts, weights, sampling)
     table = Table(*head, title="training masks")
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if isinstance(counts, ClassCounts) and counts.moved_pixels:
+        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
     if sampling:
         console.print(sampling.told())
     if config.class_weights.online is not None:
@@ -286,6 +338,7 @@ def callbacks(
     steps: int,
     val: Sequence[Sample],
     classes: list[tuple[str, ...]],
+    statistics: BandStatistics | None = None,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
     from seg import build
@@ -301,27 +354,30 @@ def callbacks(
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
-        on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),
+        on.TensorBoardLog(
+            run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val, statistics)
+        ),
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 
 
-def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySample]:
-    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them."""
+def overlay_samples(
+    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
+) -> list[OverlaySample]:
+    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them; of large
+    rasters their middle."""
     from seg import build
-    from seg.data.dataset import load_pair
+    from seg.data.dataset import load_view
+    from seg.data.sources import middle_view
     from seg.training.callbacks import OverlaySample
 
     count = min(config.output.overlays, len(samples))
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
-    preprocessing = build.preprocessing(config)
-    drawn = []
-    for sample in chosen:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
-        picture = preprocessing.augmentable(image)  # uint8, or float in [0, 1]
-        drawn.append(OverlaySample(sample.image.stem, picture, preprocessing.prepare(image), mask))
-    return drawn
+    preprocessing = build.preprocessing(config, statistics)
+    labels, encoding = build.label_set(config), build.mask_encoding(config)
+    drawn = [load_view(middle_view(sample, preprocessing), labels, encoding, preprocessing) for sample in chosen]
+    return [OverlaySample(sample.image.stem, *view) for sample, view in zip(chosen, drawn, strict=True)]
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:

@@ -15,13 +15,17 @@ batches of 8 float32 images with their masks:
   the cores could do.
 
 Rounds are interleaved, so that a busy moment of the machine hits all; medians of the rounds, and the medians of the
-rounds' ratios. Each pipeline is warm before it is timed, and idle while another is.
+rounds' ratios. Each pipeline is warm before it is timed, and idle while another is. CPU milliseconds are those of all
+threads and processes of a pipeline: what it takes from a training beside it, and the figure that holds on a machine
+with other work, where seconds measure how many threads ask for a core.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -133,15 +137,24 @@ def bare_loop(samples: Sequence[Sample]) -> Iterator[None]:
             yield
 
 
-def images_per_second(batches: Iterator[Any], seconds: float) -> float:
-    """Over `seconds`, after the batches that lay ready, made while another pipeline was timed."""
+def cpu_seconds() -> float:
+    """Of this process and of its workers so far."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(batches: Iterator[Any], seconds: float) -> tuple[float, float]:
+    """Images a second and CPU milliseconds an image over `seconds`, after the batches that lay ready."""
     for _ in range(READY):
         next(batches)
-    count, start = 0, time.perf_counter()
+    count, start, cpu = 0, time.perf_counter(), cpu_seconds()
     while time.perf_counter() - start < seconds:
         next(batches)
         count += BATCH_SIZE
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), 1000 * (cpu_seconds() - cpu) / count
 
 
 READY = 6  # torch keeps 2 batches a worker ready, tf.data 2 and the images under way
@@ -163,16 +176,22 @@ def compare(
     for batches in pipelines.values():
         for _ in range(len(samples) // BATCH_SIZE + 1):
             next(batches)
-    speeds: dict[str, list[float]] = {name: [] for name in pipelines}
+    rounds_of: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
     for _ in track(range(rounds), f"{workers} workers", console=console, transient=True):
         for name, batches in pipelines.items():
-            speeds[name].append(images_per_second(batches, seconds))
-    table = Table("pipeline", "images/s", "seg / it", title=f"{workers} worker(s)")
-    for name, values in speeds.items():
+            rounds_of[name].append(measure(batches, seconds))
+    head = ("pipeline", "images/s", "seg / it", "CPU ms/image", "it / seg")
+    table = Table(*head, title=f"{workers} worker(s)")
+    for name, values in rounds_of.items():
         cores = workers if name.startswith("bare") else 1
-        ratios = [ours / (cores * theirs) for ours, theirs in zip(speeds["seg"], values, strict=True)]
-        label = f"{name} x {workers}" if cores > 1 else name
-        table.add_row(label, f"{cores * statistics.median(values):.0f}", f"{statistics.median(ratios):.2f}")
+        pairs = list(zip(rounds_of["seg"], values, strict=True))
+        table.add_row(
+            f"{name} x {workers}" if cores > 1 else name,
+            f"{cores * statistics.median(speed for speed, _ in values):.0f}",
+            f"{statistics.median(ours[0] / (cores * theirs[0]) for ours, theirs in pairs):.2f}",
+            f"{statistics.median(cost for _, cost in values):.2f}",
+            f"{statistics.median(theirs[1] / ours[1] for ours, theirs in pairs):.2f}",
+        )
     console.print(table)
 
 

@@ -8,10 +8,10 @@ from seg.build.data import (
     load_counts,
     mask_encoding,
     pixel_weights,
-    preprocessing,
     samples,
     training_data,
 )
+from seg.build.images import clip, may_miss_pixels, needs_statistics, preprocessing
 from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
 from seg.build.models import network, optimizer
 from seg.build.sampling import Sampling, sampling, sampling_warnings
@@ -19,6 +19,7 @@ from seg.build.sampling import Sampling, sampling, sampling_warnings
 __all__ = [
     "Sampling",
     "augmentation",
+    "clip",
     "confusion",
     "count_classes",
     "evaluation_data",
@@ -26,6 +27,8 @@ __all__ = [
     "load_counts",
     "loss",
     "mask_encoding",
+    "may_miss_pixels",
+    "needs_statistics",
     "network",
     "online_weights",
     "optimizer",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ import numpy as np
 import tensorflow as tf
 
 from seg.data.draws import epoch_draws, sample_seed, steps_per_epoch
-from seg.data.images import read_image, resize_image, resize_mask, unit_range
+from seg.data.images import read_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.preprocessing import Preprocessing as Preprocessing
 from seg.data.samples import Sample
+from seg.data.sources import PixelWeights, SampleSource, View, evaluation_views
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -40,72 +42,22 @@ LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last 
 ALIGNMENT = 64  # bytes
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From an image file to what the model sees: (value / max_value - mean) / std, after resizing.
-
-    Attributes:
-        bands: 1 (gray) or 3 (RGB).
-        resize: (height, width) of every image and mask; None keeps their sizes.
-        max_value: The image value that becomes 1; None: 255 for 8-bit files, 65535 for 16-bit ones.
-        mean: One value a band, in units of [0, 1].
-        std: The same.
-    """
-
-    bands: int
-    resize: tuple[int, int] | None
-    max_value: float | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.bands:
-            raise ValueError(f"got {len(self.mean)} means and {len(self.std)} stds for {self.bands} bands")
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image, resized: (H, W, bands) uint8 or uint16."""
-        return self.resized(read_image(path, self.bands))
-
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """`image` (H, W, bands) at the size of `resize`."""
-        return image if self.resize is None else resize_image(image, self.resize)
-
-    def augmentable(self, image: np.ndarray) -> np.ndarray:
-        """The same values as augmentation takes them: uint8 where that loses nothing, else float32 in [0, 1]."""
-        if image.dtype == np.float32 or (image.dtype == np.uint8 and self.max_value in (None, 255)):
-            return image
-        return unit_range(image, self.max_value)
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """What the model sees, (H, W, bands) float32.
-
-        Args:
-            image: What `read` returned, uint8 or uint16, or what `augmentable` did, uint8 or float32 in [0, 1].
-        """
-        image = self.augmentable(image)
-        one = 255.0 if image.dtype == np.uint8 else 1.0
-        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
-        height, width, bands = image.shape
-        # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
-        scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
-        offset = np.tile((-mean / std).astype(np.float32), width)
-        rows = np.multiply(image.reshape(height, width * bands), scale, dtype=np.float32)
-        rows += offset
-        return rows.reshape(height, width, bands)
-
-
 def load_pair(
     sample: Sample, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an image and its mask.
+    """Reads an image and its mask, whole.
 
     Returns:
-        (H, W, bands) uint8 or uint16 and the mask, both resized: (H, W) uint8 class indices or void, or (H, W, K) of
-        multi-label classes.
+        (H, W, bands) uint8, uint16, or float32 in units of the value range where `Preprocessing.reads_plainly` is
+        false; and the mask, both resized: (H, W) uint8 class indices or void, or (H, W, K) of multi-label classes.
 
     Raises:
-        DataError: A file is broken, a label is unknown, or the two sizes differ.
+        DataError: A file is broken or too large, a label is unknown, or the two sizes differ.
     """
+    if not preprocessing.reads_plainly(sample.image):
+        pixels = SampleSource(sample, labels, encoding, preprocessing).read_resized()
+        return pixels.image, pixels.mask
+    assert isinstance(sample.image, Path)  # a slice is not read plainly
     image = read_image(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
     if image.shape[:2] != mask.shape[:2]:
@@ -125,7 +77,7 @@ def training_batches(
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     *,
-    pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None = None,
+    pixel_weights: PixelWeights | None = None,
     sampler: Sampler | None = None,
     copy_paste: CopyPaste | None = None,
     cache: PixelCache | None = None,
@@ -246,7 +198,7 @@ class TrainingLoader:
         encoding: MaskEncoding,
         preprocessing: Preprocessing,
         augmentation: Augmentation | None,
-        pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None,
+        pixel_weights: PixelWeights | None,
         sampler: Sampler | None,
         copy_paste: CopyPaste | None,
         cache: PixelCache | None,
@@ -264,6 +216,12 @@ class TrainingLoader:
         self._source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
         self._pixel_weights, self._sampler, self._copy_paste = pixel_weights, sampler, copy_paste
         self._cache, self._seed = cache, seed
+        if not self._source.reads_plainly(samples[0].image) and (cache or copy_paste):
+            raise DataError(
+                f"{samples[0].image}: is read by windows or slices, or with input.bands as a list, input.nodata or "
+                f"input.clip, which {'input.cache' if cache else 'sampler.copy_paste'} does not work with; allowed: "
+                "leave it out"
+            )
         crop = augmentation.crop if augmentation is not None else None
         self._any_size = bool(crop or preprocessing.resize)
         first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
@@ -273,24 +231,39 @@ class TrainingLoader:
         """(image (H, W, bands) float32, mask (H, W[, K]) uint8[, weights (H, W) float32])."""
         epoch, index, crop, aim = (int(value) for value in draw)
         sample = self._samples[index]
+        if self._augmentation is not None and not self._source.reads_plainly(sample.image):
+            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop))
         image, mask = self._pair(index)
-        if not self._any_size and mask.shape[:2] != self.size:
-            raise DataError(
-                f"{sample.image} is {_size(mask)} (height x width) but {self._samples[0].image} is "
-                f"{self.size[0]} x {self.size[1]}; allowed: one size for all training images, or set input.crop or "
-                "input.resize"
-            )
+        self._check_size(sample, mask.shape[:2])
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
         if self._augmentation is None:
             return self._preprocessing.prepare(image), mask, *maps
         seed = sample_seed(self._seed, epoch, index, crop)
         target = self._sampler.target(index, aim, seed) if self._sampler else None
         drawn = self._augmentation.draw(mask.shape[:2], seed, target)
+        self._augmentation.check_stored(image.dtype, sample.image)
         image = self._preprocessing.augmentable(image)
         if self._copy_paste is not None:
             image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
         return self._preprocessing.prepare(image), mask, *maps
+
+    def _of_source(self, augmentation: Augmentation, index: int, aim: int, seed: int) -> tuple[np.ndarray, ...]:
+        """Of a sample that is read by windows."""
+        source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
+        self._check_size(source.sample, source.shape)
+        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        pixels, missing = augmentation.of_source(source, seed, target)
+        maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
+        return self._preprocessing.prepare(pixels.image, missing), *maps
+
+    def _check_size(self, sample: Sample, shape: tuple[int, ...]) -> None:
+        if not self._any_size and shape != self.size:
+            raise DataError(
+                f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {self._samples[0].image} is "
+                f"{self.size[0]} x {self.size[1]}; allowed: one size for all training images, or set input.crop or "
+                "input.resize"
+            )
 
     def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self._samples[index]
@@ -317,22 +290,43 @@ def evaluation_batches(
     """One pass over `samples`, whole images in their order, nothing dropped and nothing random.
 
     Without `preprocessing.resize` the images may differ in size, and padding them to one would invent pixels: then
-    batches hold one image, whatever `batch_size` says.
+    batches hold one image, whatever `batch_size` says; and large rasters come in tiles whose margins, there for the
+    model to see, are void (`seg.data.sources.evaluation_views`).
 
     Returns:
         A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8); the last batch may be smaller.
     """
+    views = evaluation_views(samples, preprocessing)
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = load_pair(samples[int(index)], labels, encoding, preprocessing)
-        return preprocessing.prepare(image), mask
+        return load_view(views[int(index)], labels, encoding, preprocessing)[1:]
 
-    dataset = tf.data.Dataset.range(len(samples)).map(
+    dataset = tf.data.Dataset.range(len(views)).map(
         _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands), labels.mask_axes),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
     return dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES)
+
+
+def load_view(
+    view: View, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one step of an evaluation sees of a sample.
+
+    Returns:
+        A picture of it (h, w, 1 or 3) uint8 or float32, the model's input (h, w, bands) float32, and the mask (h, w[,
+        K]) uint8, void where nothing is scored.
+    """
+    if preprocessing.reads_plainly(view.sample.image):
+        image, mask = load_pair(view.sample, labels, encoding, preprocessing)
+        return preprocessing.augmentable(image), preprocessing.prepare(image), mask
+    pixels = SampleSource(view.sample, labels, encoding, preprocessing).read_resized(view.window)
+    mask = pixels.mask
+    if view.scored is not None:
+        mask = np.full_like(mask, labels.ignore_index)
+        mask[view.scored.slices] = pixels.mask[view.scored.slices]
+    return preprocessing.picture(pixels.image), preprocessing.prepare(pixels.image, pixels.missing), mask
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from seg.data.images import resize_image, resize_mask
 
 ELASTIC_GRID = (3, 3)  # Ronneberger 2015, section 3.1
 WHOLE_PIXEL = 1e-9  # what rounding leaves of a matrix that moves whole pixels
+NEAREST = 0.25  # of a pixel: what lies so little outside the outermost pixels' centres is still shown by them
 LOCATING_STEPS = 20  # of a fixed-point iteration; displacements are smooth, so it converges in a few
 
 
@@ -83,7 +84,8 @@ class Frame:
             point = self.matrix @ (x, y, 1.0)
             if self.bend is not None:
                 point = (
-                    point + _displacement(self.bend, self.size)[_pixel(row, self.size[0]), _pixel(column, self.size[1])]
+                    point
+                    + displacement_field(self.bend, self.size)[_pixel(row, self.size[0]), _pixel(column, self.size[1])]
                 )
             per_pixel = np.array([self.shape[1] / self.shrunk[1], self.shape[0] / self.shrunk[0]])
             x, y = (point + 0.5) * per_pixel - 0.5
@@ -182,7 +184,7 @@ def _origin(frame: Frame, point: np.ndarray, wanted: list[float]) -> tuple[float
     shown = point - frame.matrix[:, 2]
     if frame.bend is not None:
         height, width = frame.size
-        shown = shown - _displacement(frame.bend, frame.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
+        shown = shown - displacement_field(frame.bend, frame.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
     left, top = np.linalg.solve(frame.matrix[:, :2], shown) - place
     return float(top), float(left)
 
@@ -193,21 +195,21 @@ def _shows(frame: Frame, point: np.ndarray) -> bool:
     linear, height, width = frame.matrix[:, :2], *frame.size
     shown = place = np.linalg.solve(linear, point - frame.matrix[:, 2])
     if frame.bend is not None:
-        field = _displacement(frame.bend, frame.size)
+        field = displacement_field(frame.bend, frame.size)
         for _ in range(LOCATING_STEPS):
             bent = field[_pixel(place[1], height), _pixel(place[0], width)]
             place = np.linalg.solve(linear, point - frame.matrix[:, 2] - bent)
         shown = place
         if np.abs(linear @ place + frame.matrix[:, 2] + bent - point).max() > 0.5:  # it did not converge
             return False
-    return bool(((shown >= 0) & (shown <= (width - 1, height - 1))).all())
+    return bool(((shown >= -NEAREST) & (shown <= (width - 1 + NEAREST, height - 1 + NEAREST))).all())
 
 
 def _pixel(position: float, length: int) -> int:
     return min(max(round(float(position)), 0), length - 1)
 
 
-def _displacement(bend: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def displacement_field(bend: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 2) displacements in (x, y), bicubic between those of the grid."""
     return cv2.resize(bend, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
 
@@ -266,7 +268,7 @@ def warp(
             return copied
         flags = interpolation | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=(outside,) * 4)
-    displacement = _displacement(bend, size)
+    displacement = displacement_field(bend, size)
     y, x = np.ogrid[:height, :width]
     map_x = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + displacement[..., 0]).astype(np.float32)
     map_y = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + displacement[..., 1]).astype(np.float32)

@@ -40,6 +40,7 @@ class MultiLabelEncoding:
     """A TIFF of K pages, or of one page with K bands: see this module."""
 
     name: ClassVar[str] = "multi_label"
+    description: ClassVar[str] = name  # of how files are read, as the other encodings have it
 
 
 @dataclass(frozen=True)

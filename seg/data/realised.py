@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from seg.data.mask_counts import mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.sampler import Sampler
 from seg.data.storage import File
-from seg.data.transforms import Augmentation
 from seg.labels import LabelSet
+
+if TYPE_CHECKING:  # whose import takes a second
+    from seg.data.transforms import Augmentation
 
 CROPS = 2048  # drawn for an estimate: a class in one crop of 20 is then known to about 10 %
 

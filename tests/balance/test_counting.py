@@ -43,14 +43,14 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, mo
     started: list[Path] = []
     lock = threading.Lock()
 
-    def read(path: Path, *_: object) -> np.ndarray:
+    def read(path: Path, *_: object) -> tuple[np.ndarray, int]:
         with lock:
             started.append(path)
         if path.name == "0020.png":
             raise DataError(f"{path}: broken")
-        return np.array([4, 0, 0, 0])
+        return np.array([4, 0, 0, 0]), 0
 
-    monkeypatch.setattr(counting, "count_pixels", read)
+    monkeypatch.setattr(counting, "count_pixels_and_moved", read)
     masks = [tmp_path / f"{index:04}.png" for index in range(1000)]
     for mask in masks:
         mask.touch()
