@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,11 +22,11 @@ from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_cou
 from seg.data.mask_counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
 from seg.data.masks import MaskEncoding, read_mask_and_moved
 from seg.data.storage import File, common_folder, file_state, relative_name
+from seg.data.threads import in_order
 from seg.errors import DataError
 from seg.labels import LabelSet
 
 BUNDLE = 16  # masks a task, at most: handing over a task costs as much as counting a small mask
-QUEUED_PER_WORKER = 2  # tasks; a bound on what waits in memory and on how long Ctrl-C takes
 SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
@@ -280,21 +279,3 @@ def _short_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
-    """function(item) for every item, in order, from a thread pool with a bounded queue.
-
-    `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.
-    """
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > workers * QUEUED_PER_WORKER:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # after an error or Ctrl-C only the files being decoded are finished
-            pool.shutdown(wait=False, cancel_futures=True)

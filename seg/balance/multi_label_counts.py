@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from seg.balance.counting import in_order
 from seg.balance.counts import (
     FORMAT_KEYS,
     RECOUNT,
@@ -29,6 +28,7 @@ from seg.balance.counts import (
 )
 from seg.data.multi_label_masks import MultiLabelEncoding, count_planes
 from seg.data.storage import File, common_folder, file_state, relative_name, write_bytes
+from seg.data.threads import in_order
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -88,7 +88,7 @@ def samples_from_table(root: Path, table: Path) -> Splits:
     """
     splits: Splits = {}
     missing = []
-    for line, row in _table_rows(table):
+    for line, row in table_rows(table):
         split = row["split"]
         if split not in SPLITS:
             raise DataError(f"{table}, line {line}: split '{split}', allowed: {', '.join(SPLITS)}{_nearest(split)}")
@@ -135,7 +135,21 @@ def samples_from_fractions(
     """
     _check_fractions(fractions, block_size)
     samples = _pairs(Path(root, images), Path(root, masks), mask_suffix)
-    blocks = [samples[start : start + block_size] for start in range(0, len(samples), block_size)]
+    splits = split_blocks(samples, fractions, seed, block_size)
+    empty = [split for split in splits if not splits[split]]
+    if empty:
+        raise DataError(
+            f"{root}: {len(samples)} samples in {-(-len(samples) // block_size)} blocks of {block_size} leave "
+            f"{', '.join(empty)} empty; "
+            "allowed: a smaller block_size or larger fractions"
+        )
+    _check_splits(splits, root)
+    return splits
+
+
+def split_blocks(samples: Sequence[Sample], fractions: Mapping[str, float], seed: int, block_size: int) -> Splits:
+    """The rule of `samples_from_fractions`, unchecked: a split may be left empty."""
+    blocks = [list(samples[start : start + block_size]) for start in range(0, len(samples), block_size)]
     order = sorted(range(len(blocks)), key=lambda block: hashlib.sha256(f"{seed}:{block}".encode()).digest())
     splits: Splits = {}
     start, share, total = 0, 0.0, sum(fractions[split] for split in SPLITS if split in fractions)
@@ -144,13 +158,6 @@ def samples_from_fractions(
         stop = int(share / total * len(blocks) + 0.5)  # cumulative: the last split ends with the last block
         splits[split] = [sample for block in sorted(order[start:stop]) for sample in blocks[block]]
         start = stop
-    empty = [split for split in splits if not splits[split]]
-    if empty:
-        raise DataError(
-            f"{root}: {len(samples)} samples in {len(blocks)} blocks of {block_size} leave {', '.join(empty)} empty; "
-            "allowed: a smaller block_size or larger fractions"
-        )
-    _check_splits(splits, root)
     return splits
 
 
@@ -242,8 +249,12 @@ def stem(path: Path) -> str:
     return path.stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else path.stem
 
 
-def _table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of a CSV file whose shape has been checked."""
+def table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, cells by column) of a CSV file of samples whose shape has been checked.
+
+    Raises:
+        DataError: It cannot be read, or a column or cell is missing, unknown or one too many.
+    """
     try:
         with Path(table).open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
             reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)

@@ -20,6 +20,7 @@ LAYERS = (
     ("seg.config_messages", "seg.config_multi_label"),
     ("seg.config", "seg.data", "seg.models", "seg.losses", "seg.metrics"),
     ("seg.balance",),
+    ("seg.checks",),
     ("seg.build",),
     ("seg.training", "seg.inference"),
     ("seg.train", "seg.evaluate", "seg.predict", "seg.export"),
