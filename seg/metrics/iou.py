@@ -9,6 +9,10 @@ import numpy as np
 from seg.errors import DataError
 
 
+PER_CLASS = ("iou", "dice", "precision", "recall")
+OVERALL = ("mean_iou", "frequency_weighted_iou", "pixel_accuracy")
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Scores of C classes. A score whose denominator is 0 is NaN.
@@ -22,6 +26,9 @@ class Scores:
         mean_iou: The mean of the IoUs that are not NaN; NaN if there are none.
         num_averaged: How many classes that mean is over.
         pixel_accuracy: The share of the valid pixels predicted right; NaN without one.
+        frequency_weighted_iou: The IoUs' mean weighted by support, sum_c n_c IoU_c / sum_c n_c (Long, Shelhamer &
+            Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, arXiv:1411.4038); NaN without
+            a valid pixel.
     """
 
     iou: np.ndarray
@@ -32,6 +39,7 @@ class Scores:
     mean_iou: float
     num_averaged: int
     pixel_accuracy: float
+    frequency_weighted_iou: float
 
 
 def scores(matrix: np.ndarray) -> Scores:
@@ -45,21 +53,47 @@ def scores(matrix: np.ndarray) -> Scores:
         raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) integers")
     if (matrix < 0).any():
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
-    matrix = matrix.astype(np.int64)
-    true_positives = np.diag(matrix)
-    labelled, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    iou = _ratio(true_positives, labelled + predicted - true_positives)
-    averaged = iou[~np.isnan(iou)]
+    sums = matrix_sums(matrix)
+    found = score_sums(sums)
     return Scores(
-        iou=iou,
-        dice=_ratio(2 * true_positives, labelled + predicted),
-        precision=_ratio(true_positives, predicted),
-        recall=_ratio(true_positives, labelled),
-        support=labelled,
-        mean_iou=float(averaged.mean()) if averaged.size else float("nan"),
-        num_averaged=int(averaged.size),
-        pixel_accuracy=float(_ratio(true_positives.sum(), labelled.sum())),
+        **{key: found[key] for key in PER_CLASS},
+        support=sums[:, 1],
+        num_averaged=int((~np.isnan(found["iou"])).sum()),
+        **{key: float(found[key]) for key in OVERALL},
     )
+
+
+def matrix_sums(matrix: np.ndarray) -> np.ndarray:
+    """(C, 3) int64 of a confusion matrix (C, C): true positives, labelled pixels and predicted pixels of each class.
+
+    Every score here follows from these three, so an image needs 3 C numbers where its matrix has C^2.
+    """
+    matrix = np.asarray(matrix).astype(np.int64)
+    return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)], axis=1)
+
+
+def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of any number of splits (resamples, single images) at a time.
+
+    Args:
+        sums: (..., C, 3), see `matrix_sums`; integers, or float64 where they are exact.
+
+    Returns:
+        float64 by name, defined as in `Scores`: those of `PER_CLASS` (..., C), those of `OVERALL` (...).
+    """
+    true_positives, labelled, predicted = sums[..., 0], sums[..., 1], sums[..., 2]
+    iou = ratio(true_positives, labelled + predicted - true_positives)
+    defined = ~np.isnan(iou)
+    pixels = labelled.sum(axis=-1)
+    return {
+        "iou": iou,
+        "dice": ratio(2 * true_positives, labelled + predicted),
+        "precision": ratio(true_positives, predicted),
+        "recall": ratio(true_positives, labelled),
+        "mean_iou": ratio(np.where(defined, iou, 0.0).sum(axis=-1), defined.sum(axis=-1)),
+        "frequency_weighted_iou": ratio((labelled * np.where(defined, iou, 0.0)).sum(axis=-1), pixels),
+        "pixel_accuracy": ratio(true_positives.sum(axis=-1), pixels),
+    }
 
 
 def confusion_matrix(
@@ -102,7 +136,7 @@ def _outside(values: np.ndarray, num_classes: int) -> str:
     return ", ".join(f"value {value} at {number} pixels" for value, number in zip(found, pixels, strict=True))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """numerator / denominator in float64, NaN where the denominator is 0."""
     undefined = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) != 0)
