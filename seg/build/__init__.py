@@ -12,6 +12,7 @@ from seg.build.data import (
 )
 from seg.build.losses import loss, online_weights, weights
 from seg.build.models import network, optimizer
+from seg.build.prior import posterior_weights
 
 __all__ = [
     "augmentation",
@@ -23,6 +24,7 @@ __all__ = [
     "online_weights",
     "optimizer",
     "pixel_weights",
+    "posterior_weights",
     "preprocessing",
     "samples",
     "training_data",

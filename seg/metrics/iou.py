@@ -8,7 +8,6 @@ import numpy as np
 
 from seg.errors import DataError
 
-
 PER_CLASS = ("iou", "dice", "precision", "recall")
 OVERALL = ("mean_iou", "frequency_weighted_iou", "pixel_accuracy")
 
