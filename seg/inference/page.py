@@ -117,13 +117,18 @@ def _against_section(content: Mapping[str, Any]) -> str:
         f"({html.escape(against['checkpoint'])}). '{html.escape('no difference shown')}' where the interval contains "
         "0. An interval misses the truth in 1 case of 20: with many classes, some will.</p>"
     ]
+    headings = ["class", "IoU", "other's IoU", "difference", "Dice difference"]
+    headings += ["precision difference", "recall difference"]
+    previous = None
     for row in against["rules"]:
-        headings = ["", *(f"{key} {part}" for key in PER_CLASS for part in ("", "difference"))]
+        if row["classes"] == previous:  # a temperature changes no class
+            continue
+        previous = row["classes"]
         rows: list[list[Cell]] = []
         for name, entries in row["classes"].items():
-            cells: list[Cell] = [(name, None)]
-            for key in PER_CLASS:
-                cells += [_score(entries[key]["ours"]), (difference_text(entries[key]), entries[key]["difference"])]
+            iou = entries["iou"]
+            cells: list[Cell] = [(name, None), _score(iou["ours"]), _score(iou["theirs"])]
+            cells += [(difference_text(entries[key]), entries[key]["difference"]) for key in PER_CLASS]
             rows.append(cells)
         overall = "".join(
             f"<li>{key.replace('_', ' ')}: {shown(row[key]['ours'])} against {shown(row[key]['theirs'])}, "

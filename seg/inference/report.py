@@ -84,11 +84,13 @@ def rules_table(rules: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def difference_lines(row: Mapping[str, Any], other: str) -> list[str]:
-    """A sentence for the mean IoU and for each class's IoU: by how much it differs from the other run's, and whether
-    that is more than chance."""
-    named = [("mean IoU", row["mean_iou"])] + [(name, scores["iou"]) for name, scores in row["classes"].items()]
-    return [f"against {other}, {row['rule']}:"] + [f"  {name}: {difference_text(entry)}" for name, entry in named]
+def difference_lines(against: Mapping[str, Any]) -> list[str]:
+    """A line for the mean IoU under each rule and, under the last, for each class's IoU: by how much it differs from
+    the other run's, and whether that is more than chance."""
+    rules = against["rules"]
+    lines = [f"against {against['run']} ({against['checkpoint']}), paired over the images:"]
+    lines += [f"  mean IoU, {row['rule']}: {difference_text(row['mean_iou'])}" for row in rules]
+    return lines + [f"  {name}: {difference_text(scores['iou'])}" for name, scores in rules[-1]["classes"].items()]
 
 
 def difference_text(entry: Mapping[str, Any]) -> str:

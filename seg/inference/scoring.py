@@ -167,7 +167,9 @@ def _decide(logits: np.ndarray, labels: np.ndarray, rule: Rule, scoring: Scoring
         valid = flat_labels[part] != scoring.ignore_index
         known, found = flat_labels[part][valid], decisions.classes[valid]
         tally.reliability += reliability_counts(decisions.confidences[valid], found, known == found, num_classes)
-        own = rule.log_probability(flat[part], np.where(valid, flat_labels[part], 0), decisions)
+        own = rule.log_probability(
+            flat[part], np.where(flat_labels[part] < num_classes, flat_labels[part], 0), decisions
+        )
         tally.log_likelihood += float(own[valid].sum(dtype=np.float64))
     tally.matrix = confusion_matrix(flat_labels, classes, num_classes, scoring.ignore_index)
     return classes.reshape(labels.shape)

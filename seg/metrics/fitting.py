@@ -73,7 +73,7 @@ def fit_biases(logits: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> np
     """
     if not len(labels):
         raise ValueError("got no labelled pixel to fit thresholds on, allowed: one or more")
-    ranking = _Ranking(np.ascontiguousarray(logits.T))
+    ranking = _Ranking(np.array(logits.T, order="C"))
     biases = np.zeros(logits.shape[1])
     present = np.unique(labels)
     for _ in range(MAX_SWEEPS):

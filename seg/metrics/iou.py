@@ -55,10 +55,15 @@ def scores(matrix: np.ndarray) -> Scores:
     sums = matrix_sums(matrix)
     found = score_sums(sums)
     return Scores(
-        **{key: found[key] for key in PER_CLASS},
+        iou=found["iou"],
+        dice=found["dice"],
+        precision=found["precision"],
+        recall=found["recall"],
         support=sums[:, 1],
+        mean_iou=float(found["mean_iou"]),
         num_averaged=int((~np.isnan(found["iou"])).sum()),
-        **{key: float(found[key]) for key in OVERALL},
+        pixel_accuracy=float(found["pixel_accuracy"]),
+        frequency_weighted_iou=float(found["frequency_weighted_iou"]),
     )
 
 

@@ -59,7 +59,8 @@ class Rule:
         "Long-tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314. The temperature: C. Guo et al., "On
         Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
         """
-        adjusted = np.ascontiguousarray(np.asarray(logits, np.float32).T)  # reductions over the first axis are SIMD
+        # A copy, also where the transposed array is contiguous; reductions over the first axis are SIMD.
+        adjusted = np.array(logits.T, np.float32, order="C")
         if (self.weights != 1).any():
             adjusted -= np.log(self.weights).astype(np.float32)[:, None]
         if self.temperature != 1:
