@@ -1,4 +1,4 @@
-"""`python -m seg.evaluate`: how good a trained run is on one of its splits, how sure that is, and beside another run."""
+"""`python -m seg.evaluate`: how good a trained run is on a split, how sure that is, and beside another run."""
 
 from __future__ import annotations
 
@@ -119,16 +119,24 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
 def _write(
     folder: Path, subject: Subject, scores: RuleScores, content: dict[str, Any], pictures: Sequence[Picture]
 ) -> None:
+    import numpy as np
+
     from seg.balance.charts import frequency_chart
     from seg.config import dump_config
+    from seg.inference.charts import confusion_matrix_png, reliability_png
     from seg.inference.page import report_page
     from seg.inference.report import write_report
     from seg.inference.results import image_rows
 
     labels = subject.config.labels.label_set()
-    charts = {"Class frequencies of the training masks": frequency_chart(subject.counts, labels.colours)}
-    page = report_page(content, labels, pictures, charts, dump_config(subject.config))
-    write_report(folder, content, page, image_rows(scores, labels.names, subject.image_names(), subject.groups()))
+    charts = {
+        "reliability": reliability_png(content["rules"]),
+        "confusion_matrix": confusion_matrix_png(np.array(content["confusion_matrix"]), labels.names),
+    }
+    training = {"class_frequencies": frequency_chart(subject.counts, labels.colours)}
+    page = report_page(content, labels, pictures, charts | training, dump_config(subject.config))
+    images = image_rows(scores, labels.names, subject.image_names(), subject.groups())
+    write_report(folder, content, page, images, charts)
 
 
 def _print(content: dict[str, Any], folder: Path) -> None:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from seg.balance.report import STYLE
-from seg.inference.charts import confusion_matrix_png, reliability_png
 from seg.inference.report import difference_text, interval_text, shown
 from seg.labels import LabelSet
 from seg.metrics.iou import OVERALL, PER_CLASS
@@ -42,10 +41,9 @@ def report_page(
         content: What was evaluated, and `seg.inference.results.split_results`, with `against` where runs are compared.
         labels: Names and colours.
         pictures: Overlays of the rare classes.
-        charts: More PNG pictures by title: class frequencies.
+        charts: PNG pictures by title, with _ for spaces.
         config: The run's configuration as YAML.
     """
-    matrix = confusion_matrix_png(np.array(content["confusion_matrix"]), labels.names)
     parts = [
         _summary(content),
         _class_section(content, labels),
@@ -53,10 +51,8 @@ def report_page(
         _rules_section(content),
         _objects_section(content),
         _picture_section(pictures, labels),
-        _section("Reliability", _image("reliability diagram", reliability_png(content["rules"]))),
-        _section("Confusion matrix", _image("confusion matrix", matrix)),
         _images_section(content),
-        *(_section(title, _image(title, png)) for title, png in charts.items()),
+        *(_chart_section(title.replace("_", " "), png) for title, png in charts.items()),
         _facts_section(content, config),
     ]
     title = html.escape(f"Evaluation of {content['run']} on {content['split']}")
@@ -73,7 +69,7 @@ def _summary(content: Mapping[str, Any]) -> str:
         f"{interval_text(intervals['pixel_accuracy'])}",
         f"expected calibration error {shown(content['expected_calibration_error'])}, cross-entropy "
         f"{shown(content['cross_entropy'])}",
-        f"{content['images']} images of split {content['split']} at {_size(content['image_size'])}, checkpoint "
+        f"{content['images']} images of split {content['split']}, {_size(content['image_size'])}, checkpoint "
         f"{content['checkpoint']}, rule: {content['rules'][-1]['rule']}, views: {content['tta']}",
         f"intervals: {content['interval_method']}",
     ]
@@ -238,9 +234,9 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
 
 
-def _image(title: str, png: bytes) -> str:
+def _chart_section(title: str, png: bytes) -> str:
     data = base64.b64encode(png).decode()
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+    return _section(title.capitalize(), f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">')
 
 
 def _jpeg(title: str, pixels: np.ndarray) -> str:
@@ -263,6 +259,8 @@ def _size(size: Any) -> str:
 
 
 MORE_STYLE = """
+body { max-width: 104rem }
+table { margin-bottom: 1rem }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem }
 figure { margin: 0 0 1.2rem }
 figure img { margin: 0 0 .2rem }

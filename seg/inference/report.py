@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from seg.data.storage import write_bytes
-from seg.inference.charts import confusion_matrix_png, reliability_png
 from seg.metrics.iou import PER_CLASS, Scores
 
 CLASS_COLUMNS = (
@@ -105,24 +103,24 @@ def write_report(
     content: Mapping[str, Any],
     page: str,
     images: Iterable[Sequence[Any]],
+    charts: Mapping[str, bytes],
 ) -> None:
-    """Writes metrics.json, metrics.csv, per_image.csv, the two pictures and report.html, each in one step.
+    """Writes metrics.json, metrics.csv, per_image.csv, report.html and the charts, each in one step.
 
     Args:
         folder: Made if it is not there.
         content: What was evaluated, and `seg.inference.results.split_results`.
         page: `seg.inference.page.report_page` of the same.
         images: Rows of per_image.csv, the head first.
+        charts: PNG pictures by file name, without the suffix.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = list(content["classes"])
-    matrix = np.array(content["confusion_matrix"])
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_bytes(folder / "metrics.json", text.encode())
     write_bytes(folder / "metrics.csv", _csv(_class_rows(content)).encode())
     write_bytes(folder / "per_image.csv", _csv(images).encode())
-    write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, names))
-    write_bytes(folder / "reliability.png", reliability_png(content["rules"]))
+    for name, png in charts.items():
+        write_bytes(folder / f"{name}.png", png)
     write_bytes(folder / "report.html", page.encode())
 
 

@@ -1,3 +1,4 @@
+import base64
 import re
 from html.parser import HTMLParser
 
@@ -30,7 +31,7 @@ class Balanced(HTMLParser):
 
 def page(content, pictures=()):
     labels = LabelSet.from_names([f"class {index}" for index in range(len(content["classes"]))])
-    text = report_page(content, labels, list(pictures), {}, "name: <x>\n")
+    text = report_page(content, labels, list(pictures), {"class_frequencies": b"png"}, "name: <x>\n")
     parser = Balanced()
     parser.feed(text)
     assert not parser.open
@@ -45,7 +46,7 @@ def picture(side=30):
 def test_a_self_contained_page_for_any_number_of_classes(made_up, num_classes):
     text, seen = page(made_up(num_classes, against=True, images=4), [picture()])
     sources = [attributes["src"] for _, attributes in seen if "src" in attributes]
-    assert len(sources) == 3 and all(source.startswith("data:image/") for source in sources)
+    assert len(sources) == 2 and all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"https?://", text)
     table = text[text.index('<table class="sortable">') : text.index("</table>")]
     assert table.count("<tr>") == num_classes + 1
@@ -58,6 +59,7 @@ def test_names_are_escaped_and_facts_stand_in_it(made_up):
     assert "name: &lt;x&gt;" in text and content["date"] in text
     assert f"mean IoU {content['mean_iou']:.3f} [" in text and content["interval_method"] in text
     assert "class 2 (rare)" in text and "class 1 (rare)" not in text
+    assert '<h2>Class frequencies</h2><img alt="class frequencies" src="data:image/png;base64,cG5n">' in text
     assert "Against" not in text and "With and without" not in text
 
 
@@ -88,8 +90,6 @@ def test_no_rare_class_no_objects(made_up):
 
 
 def test_large_pictures_are_reduced(made_up):
-    import base64
-
     text, _ = page(made_up(), [picture(2000)])
     data = base64.b64decode(re.search(r'data:image/jpeg;base64,([^"]+)"', text)[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape == (360, 1080, 3)
