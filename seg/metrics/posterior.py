@@ -75,8 +75,12 @@ class Rule:
         """
         adjusted = self.adjusted(logits)
         highest = adjusted.max(axis=0)
-        decided = adjusted + self.biases.astype(np.float32)[:, None] if self.biases.any() else adjusted
-        classes = decided.argmax(axis=0)  # the first of equal ones
+        if self.biases.any():
+            classes = (adjusted + self.biases.astype(np.float32)[:, None]).argmax(axis=0)  # the first of equal ones
+        elif (self.weights != 1).any():
+            classes = adjusted.argmax(axis=0)
+        else:
+            classes = logits.argmax(axis=1)  # a temperature changes none; the last axis takes a third of the time
         chosen = np.take_along_axis(adjusted, classes[None], axis=0)[0]
         adjusted -= highest
         np.exp(adjusted, out=adjusted)
