@@ -21,6 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from seg.config_losses import OverlapTerm
 from seg.config_messages import shown, unknown_key, validation_problems
+from seg.config_multi_label import multi_label_problems
+from seg.config_sampler import Sampler
 from seg.config_section import Problem, Section
 from seg.config_tree import ClassWeights, Config, CosineSchedule
 from seg.errors import ConfigError, run_command
@@ -211,13 +213,19 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     labels, inputs, augmentation = (sections.get(key) for key in ("labels", "input", "augmentation"))
     weights, loss = sections.get("class_weights"), sections.get("loss")
     schedule, training = sections.get("schedule"), sections.get("training")
-    if inputs and augmentation and inputs.bands == 1 and augmentation.colour_jitter:
-        yield "augmentation.colour_jitter", "has no effect on gray images (input.bands is 1), allowed: 0"
+    if inputs and augmentation and inputs.num_bands != 3 and augmentation.colour_jitter:
+        bands = inputs.bands if isinstance(inputs.bands, int) else list(inputs.bands)
+        others = ", ".join(key for key in type(augmentation).model_fields if key != "colour_jitter")
+        yield (
+            "augmentation.colour_jitter",
+            f"is for 3-band 8-bit images (input.bands is {bands}), allowed: 0; for these images: {others}",
+        )
     if isinstance(schedule, CosineSchedule) and training and schedule.warmup_epochs >= training.epochs:
         yield (
             "schedule.warmup_epochs",
             f"got {schedule.warmup_epochs}, allowed: less than training.epochs ({training.epochs})",
         )
+    yield from multi_label_problems(sections)
     model = sections.get("model")
     if labels and model and model.one_logit and len(labels.names) != 2:
         yield "model.one_logit", f"got true with {len(labels.names)} classes, allowed: with 2"
@@ -230,6 +238,9 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     if labels and borders:
         for name in [name for name in borders.classes if name not in labels.names]:
             yield "pixel_weights.classes", unknown_key(name, list(labels.names), kind="class")
+    sampler = sections.get("sampler")
+    if sampler:
+        yield from (("sampler." + key, text) for key, text in _sampler_problems(sampler, sections))
     if loss and borders and all(isinstance(term, OverlapTerm) for term in loss):
         yield (
             "pixel_weights",
@@ -247,6 +258,21 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             for key, value in weights:
                 if key != "counts" and value != ClassWeights.model_fields[key].default:
                     yield f"class_weights.{key}", "has no effect: no loss term has weighted: true"
+
+
+def _sampler_problems(sampler: Sampler, sections: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong between the sampler and other sections."""
+    labels, inputs = sections.get("labels"), sections.get("input")
+    for key, name in sampler.class_names() if labels else ():
+        if name not in labels.names:
+            yield key, f"got '{name}': {unknown_key(name, list(labels.names), kind='class')}"
+    if sampler.crops and inputs and inputs.crop is None:
+        yield "crops", "has no effect without input.crop, allowed: with it"
+    if sampler.copy_paste and sections.get("pixel_weights"):
+        yield (
+            "copy_paste",
+            "got it with pixel_weights, whose maps are of the masks as they are; allowed: one of the two",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,6 +41,12 @@ class BinaryMasks(Section):
     threshold: Annotated[int, Field(ge=0, le=254)] = 127
 
 
+class MultiLabelMasks(Section):
+    """TIFFs with a page or band for each class, 1 where it is present, 0 where not: classes may overlap."""
+
+    name: Literal["multi_label"]
+
+
 class Labels(Section):
     """What the masks mean."""
 
@@ -49,18 +55,23 @@ class Labels(Section):
         None, description="one RGB colour a class; left out: distinct colours are chosen"
     )
     ignore_index: Annotated[int, Field(ge=0, le=255)] = Field(255, description="mask value of unlabelled pixels")
-    encoding: Annotated[IndexMasks | PaletteMasks | ColourMasks | BinaryMasks, Field(discriminator="name")] = Field(
-        IndexMasks(name="index"), description="how mask files store the classes"
-    )
+    encoding: Annotated[
+        IndexMasks | PaletteMasks | ColourMasks | BinaryMasks | MultiLabelMasks, Field(discriminator="name")
+    ] = Field(IndexMasks(name="index"), description="how mask files store the classes")
 
     def colours_or_default(self) -> tuple[Colour, ...]:
         return distinct_colours(len(self.names)) if self.colours is None else self.colours
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether classes may overlap, so that each has a sigmoid of its own."""
+        return isinstance(self.encoding, MultiLabelMasks)
+
     def label_set(self) -> LabelSet:
-        return LabelSet(self.names, self.colours_or_default(), self.ignore_index)
+        return LabelSet(self.names, self.colours_or_default(), self.ignore_index, self.multi_label)
 
     def problems(self) -> Iterator[Problem]:
-        yield from label_problems(self.names, self.colours_or_default(), self.ignore_index)
+        yield from label_problems(self.names, self.colours_or_default(), self.ignore_index, self.multi_label)
         if self.encoding.name == "colour" and self.colours is None:
             yield "colours", "missing; the colour encoding needs the masks' RGB colour of each class"
         if self.encoding.name == "binary" and len(self.names) != 2:

@@ -10,6 +10,7 @@ from pydantic import Field
 from seg.config_data import Augmentation, FolderData, FractionData, Input, SceneData, TableData
 from seg.config_labels import Labels
 from seg.config_losses import CrossEntropyTerm, LossTerm
+from seg.config_sampler import Sampler
 from seg.config_section import Positive, Problem, Section
 
 
@@ -148,6 +149,7 @@ class Config(Section):
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     class_weights: ClassWeights = ClassWeights()
+    sampler: Sampler | None = Field(None, description="rare classes on purpose; left out: every image equally often")
     pixel_weights: BorderWeights | None = Field(None, description="weights of single training pixels; left out: none")
     model: UNet = UNet(name="unet")
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (CrossEntropyTerm(name="cross_entropy"),)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from seg.errors import ConfigError, run_command
+from seg.errors import ConfigError, DataError, run_command
 
 if TYPE_CHECKING:
     from seg.inference.page import Picture
     from seg.inference.scoring import RuleScores
     from seg.inference.settings import Settings
     from seg.inference.subject import Subject
+    from seg.training.run_dir import RunDir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
@@ -62,25 +63,37 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(args: argparse.Namespace) -> None:
     from seg.inference.settings import Settings
+    from seg.training.run_dir import RunDir
 
     options = vars(args)
     settings = Settings(**{key: options[key] for key in Settings.__dataclass_fields__})
     settings.check()
     if args.against is None and args.against_checkpoint is not None:
         raise ConfigError("--against-checkpoint: has no effect without --against")
+    folder = args.out or args.run_dir / "evaluation" / settings.split
+    run = RunDir.open(args.run_dir)
+    if run.config().labels.multi_label:
+        if args.against is not None:
+            raise ConfigError("--against: is not for classes that overlap; allowed: --split, --checkpoint, --out")
+        settings.check_multi_label()
+        return evaluate_multi_label(run, args.checkpoint, settings.split, folder)
     same = args.checkpoint if args.checkpoint in ("best", "last") else "best"
-    subject = _open(args.run_dir, args.checkpoint, settings)
-    other = None if args.against is None else _open(args.against, args.against_checkpoint or same, settings)
-    evaluate(subject, other, args.out or args.run_dir / "evaluation" / settings.split)
+    subject = _open(run, args.checkpoint, settings)
+    other = None
+    if args.against is not None:
+        other = _open(RunDir.open(args.against), args.against_checkpoint or same, settings)
+    return evaluate(subject, other, folder)
 
 
-def _open(run_dir: Path, which: str, settings: Settings) -> Subject:
+def _open(run: RunDir, which: str, settings: Settings) -> Subject:
+    import json
+
     from seg.balance import ClassCounts
     from seg.inference.subject import Subject
-    from seg.training.run_dir import RunDir
 
-    run = RunDir.open(run_dir)
-    return Subject.of_run(run_dir, run.checkpoint(which), run.config(), ClassCounts.load(run.counts), settings)
+    config, checkpoint, counts = run.config(), run.checkpoint(which), ClassCounts.load(run.counts)
+    weights = json.loads((run.path / "class_weights.json").read_text("utf-8"))
+    return Subject.of_run(run.path, checkpoint, config, counts, weights, run.band_statistics(), settings)
 
 
 def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
@@ -114,6 +127,50 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
         content["against"] = comparison(subject, scores, other, other_scores)
     _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel)))
     _print(content, folder)
+
+
+def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> None:
+    """The scores of a run whose classes may overlap: a 2 x 2 confusion matrix a class.
+
+    Raises:
+        DataError: The checkpoint, the split or its data is at fault.
+    """
+    import keras
+
+    from seg import build
+
+    config, checkpoint, splits = run.config(), run.checkpoint(which), build.samples(run.config())
+    if split not in splits:
+        raise DataError(f"--split: got '{split}', which {run.path}'s data does not have; allowed: {', '.join(splits)}")
+
+    from seg.training.hardware import start_tensorflow
+
+    start_tensorflow()
+    from seg.data.dataset import user_errors
+    from seg.inference.multi_label_report import write_multi_label_report
+    from seg.inference.report import scores_table
+    from seg.metrics.iou import scores
+    from seg.training.segmenter import load_segmenter
+
+    confusion = build.confusion(config)
+    model = load_segmenter(checkpoint)
+    model.compile(loss=build.plain_loss(config), metrics=[confusion])
+    with user_errors():
+        batches = build.evaluation_data(config, splits[split], run.band_statistics())
+        logs = model.evaluate(batches, verbose=0, return_dict=True)
+    matrix = keras.ops.convert_to_numpy(confusion.matrix)
+    results, resize = scores(matrix), config.input.resize
+    facts = {
+        "run": str(run.path),
+        "checkpoint": checkpoint.name,
+        "split": split,
+        "images": len(splits[split]),
+        "image_size": list(resize) if resize else "as stored",
+        "binary_cross_entropy": float(logs["loss"]),
+    }
+    write_multi_label_report(folder, matrix, results, config.labels.names, facts)
+    console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
+    console.print(f"written to {folder}")
 
 
 def _write(

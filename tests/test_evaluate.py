@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from seg.data.dataset import load_pair
 from seg.inference.sliding_window import predict_logits
 from seg.inference.views import predict_views
 from seg.metrics.iou import confusion_matrix, scores
+from seg.training.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
 
 
@@ -183,6 +185,16 @@ def test_options_out_of_range(run, capsys, options, message):
     code, _, err = command(capsys, run, *options)
     assert code == 2 and err == f"error: {message}\n"
     assert not (run / "evaluation").exists()
+
+
+def test_overlapping_classes_take_no_option_that_would_do_nothing(run, capsys, monkeypatch):
+    monkeypatch.setattr(RunDir, "config", lambda _: SimpleNamespace(labels=SimpleNamespace(multi_label=True)))
+    for option, value in (("--tta", "d4"), ("--thresholds", None), ("--tile", 2048)):
+        code, _, err = command(capsys, run, option, *([] if value is None else [value]))
+        allowed = "is not for classes that overlap; allowed: --split, --checkpoint, --out"
+        assert (code, err) == (2, f"error: {option}: {allowed}\n")
+    code, _, err = command(capsys, run, "--against", run)
+    assert (code, err) == (2, f"error: --against: {allowed}\n")
 
 
 def test_not_a_run(tmp_path, capsys):

@@ -32,6 +32,7 @@ SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
+PixelCounter = Callable[[File, LabelSet, MaskEncoding], np.ndarray]  # a mask -> (C + 1,) as seg.data.mask_counts
 
 
 def count_masks(
@@ -41,6 +42,7 @@ def count_masks(
     *,
     root: Path | None = None,
     workers: int | None = None,
+    counter: PixelCounter = count_pixels,
     progress: Progress | None = None,
 ) -> ClassCounts:
     """Counts masks in one streaming pass.
@@ -51,6 +53,7 @@ def count_masks(
         encoding: How the files store classes.
         root: What the fingerprint's paths are relative to; default: the masks' common folder.
         workers: Threads; default: one per CPU.
+        counter: Counts one mask, in any of the threads.
         progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
@@ -66,7 +69,9 @@ def count_masks(
         >>> counts = count_masks(masks, labels, IndexEncoding())  # doctest: +SKIP
         >>> class_weights(counts, "inverse_sqrt", cap=10)  # doctest: +SKIP
     """
-    return collect_statistics(masks, labels, encoding, root=root, workers=workers, progress=progress).counts
+    return collect_statistics(
+        masks, labels, encoding, root=root, workers=workers, counter=counter, progress=progress
+    ).counts
 
 
 def collect_statistics(
@@ -79,6 +84,7 @@ def collect_statistics(
     with_components: bool = False,
     on_error: OnError = "stop",
     cache: CountCache | None = None,
+    counter: PixelCounter = count_pixels,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """As `count_masks`, with everything else that the same pass can tell.
@@ -92,6 +98,7 @@ def collect_statistics(
         with_components: Also measure connected components, which needs the image and costs several times as much.
         on_error: `skip` lists a mask that cannot be read under `skipped` and goes on; `stop` raises.
         cache: Where counts of files seen before are kept; None reads every file.
+        counter: Counts one mask, in any of the threads, where components are not asked for.
         progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
@@ -109,6 +116,7 @@ def collect_statistics(
             with_components=with_components,
             on_error=on_error,
             cache=cache,
+            counter=counter,
             progress=progress,
         )
     )
@@ -136,6 +144,7 @@ def collect_part(
     with_components: bool,
     on_error: OnError,
     cache: CountCache | None = None,
+    counter: PixelCounter = count_pixels,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
@@ -145,7 +154,7 @@ def collect_part(
 
     def count_one(mask: File, name: str) -> FileCounts | DataError:
         try:
-            return _count_file(mask, name, labels, encoding, with_components, cache)
+            return _count_file(mask, name, labels, encoding, with_components, cache, counter)
         except DataError as error:
             if on_error == "stop":
                 raise
@@ -158,7 +167,7 @@ def collect_part(
     size = min(BUNDLE, -(-len(masks) // (8 * workers)))  # of few masks every thread shall have some
     bundles = [masks[begin : begin + size] for begin in range(0, len(masks), size)]
     with _short_turns():
-        for names, counted in _in_order(count_some, bundles, workers):
+        for names, counted in in_order(count_some, bundles, workers):
             total.add(names, counted)
             if progress is not None:
                 progress(total.files, total.all_pixels)
@@ -168,7 +177,13 @@ def collect_part(
 
 
 def _count_file(
-    mask: File, name: str, labels: LabelSet, encoding: MaskEncoding, with_components: bool, cache: CountCache | None
+    mask: File,
+    name: str,
+    labels: LabelSet,
+    encoding: MaskEncoding,
+    with_components: bool,
+    cache: CountCache | None,
+    counter: PixelCounter,
 ) -> FileCounts:
     """From the cache if it knows this very file, else from the file."""
     state = file_state(mask)
@@ -180,7 +195,7 @@ def _count_file(
         areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
         counted = FileCounts(state.size, mask_pixels(decoded, labels), areas)
     else:
-        counted = FileCounts(state.size, count_pixels(mask, labels, encoding))
+        counted = FileCounts(state.size, counter(mask, labels, encoding))
     if cache is not None and file_state(mask) == state:  # else it was written to meanwhile
         cache.put(name, state, counted)
     return counted
@@ -263,7 +278,7 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
+def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
     """function(item) for every item, in order, from a thread pool with a bounded queue.
 
     `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.

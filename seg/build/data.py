@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from seg.config_data import FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
+from seg.balance.cache import user_cache_folder
+from seg.build.images import preprocessing
+from seg.config_data import DiskCache, FolderData, FractionData, SceneData, TableData
+from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks
 from seg.config_tree import Config
-from seg.data.images import image_size
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.multi_label_masks import MultiLabelEncoding, planes_size
+from seg.data.reading import check_pairs, image_size
 from seg.data.samples import (
     Sample,
     Splits,
@@ -19,15 +23,21 @@ from seg.data.samples import (
     samples_from_fractions,
     samples_from_table,
 )
+from seg.data.scene_attributes import ATTRIBUTE_LABELS
 from seg.data.scenes import SCENE_LABELS, write_scenes
+from seg.data.storage import File
+from seg.data.volumes import expand_slices, refuse_volumes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from seg.data.band_statistics import BandStatistics
     from seg.data.border_map import BorderWeights
-    from seg.data.dataset import Preprocessing
+    from seg.data.copy_paste import CopyPaste
+    from seg.data.pixel_cache import PixelCache
+    from seg.data.sampler import Sampler
     from seg.data.transforms import Augmentation
 
 
@@ -47,37 +57,70 @@ def mask_encoding(config: Config) -> MaskEncoding:
             return ColourEncoding(section.void_colours)
         case BinaryMasks() as section:
             return BinaryEncoding(section.threshold)
+        case MultiLabelMasks():
+            return MultiLabelEncoding()
         case _ as never:
             assert_never(never)
+
+
+def load_counts(config: Config, path: Path) -> ClassCounts | MultiLabelCounts:
+    """The counts of training masks in a file that `save` wrote.
+
+    Raises:
+        DataError: The file is missing, broken, of another kind or version, or holds impossible counts.
+    """
+    return (MultiLabelCounts if config.labels.multi_label else ClassCounts).load(path)
+
+
+def count_classes(
+    config: Config, masks: Sequence[File], progress: Callable[[int, int], None]
+) -> ClassCounts | MultiLabelCounts:
+    """Counts masks; `progress` is told the masks and pixels done so far.
+
+    Raises:
+        DataError: A mask is broken or holds a value that is no class.
+    """
+    labels, encoding, root = label_set(config), mask_encoding(config), Path(config.data.root)
+    if isinstance(encoding, MultiLabelEncoding):
+        return count_multi_label_masks(masks, labels, encoding, root=root, progress=progress)
+    return count_masks(masks, labels, encoding, root=root, progress=progress)
 
 
 def samples(config: Config) -> Splits:
     """The image/mask pairs of each split, sizes compared; generated scenes are drawn first, where there are none."""
     if isinstance(config.data, SceneData):
         _check_scene_labels(config.labels)
-    splits = _find_samples(config.data)
-    check_sizes(splits, image_size)
+    splits = _find_samples(config.data, config.labels.multi_label)
+    slices = None if isinstance(config.data, SceneData) else config.data.slices
+    if slices is not None:
+        splits = expand_slices(splits, slices.axis)
+    else:
+        refuse_volumes(splits)
+    for members in splits.values():
+        check_pairs(members)
+    check_sizes(splits, image_size, planes_size if config.labels.multi_label else image_size)
     return splits
 
 
 def _check_scene_labels(labels: Labels) -> None:
     """Refuses labels that mean something else than the generated masks do: names in another order would still run."""
-    drawn = SCENE_LABELS
+    drawn = ATTRIBUTE_LABELS if labels.multi_label else SCENE_LABELS
     if labels.names != drawn.names:
         names = ", ".join(drawn.names)
         raise ConfigError(f"labels.names: got {', '.join(labels.names)}; allowed with the generated scenes: {names}")
     if labels.ignore_index != drawn.ignore_index:
         allowed = f"allowed with the generated scenes: {drawn.ignore_index}"
         raise ConfigError(f"labels.ignore_index: got {labels.ignore_index}, {allowed}")
-    if not isinstance(labels.encoding, IndexMasks):
+    if not isinstance(labels.encoding, IndexMasks | MultiLabelMasks):
         got = labels.encoding.name
-        raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index")
+        raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index, multi_label")
 
 
-def _find_samples(data: FolderData | TableData | FractionData | SceneData) -> Splits:
+def _find_samples(data: FolderData | TableData | FractionData | SceneData, multi_label: bool) -> Splits:
     root = Path(data.root)
     if isinstance(data, SceneData):
-        write_scenes(root, {"train": data.train, "val": data.val, "test": data.test}, data.size, data.seed)
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        write_scenes(root, splits, data.size, data.seed, multi_label=multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
     match data:
@@ -113,20 +156,6 @@ def pixel_weights(config: Config) -> BorderWeights | None:
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
 
 
-def preprocessing(config: Config) -> Preprocessing:
-    """From image file to model input."""
-    from seg.data.dataset import Preprocessing
-
-    section = config.input
-    return Preprocessing(
-        bands=section.bands,
-        resize=section.resize,
-        max_value=section.max_value,
-        mean=(section.mean,) * section.bands,
-        std=(section.std,) * section.bands,
-    )
-
-
 def augmentation(config: Config) -> Augmentation:
     """The random changes of training images, the crop among them."""
     from seg.data.transforms import Augmentation
@@ -135,22 +164,53 @@ def augmentation(config: Config) -> Augmentation:
         **config.augmentation.model_dump(),
         crop=config.input.crop,
         resize=config.input.resize,
-        bands=config.input.bands,
+        bands=config.input.num_bands,
         ignore_index=config.labels.ignore_index,
+        saturate=config.input.normalize == "fixed" or config.input.clip is not None,
     )
 
 
-def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 0) -> tf.data.Dataset:
-    """The training batches from `first_epoch` on, as one stream over the epochs."""
+def pixel_cache(config: Config) -> PixelCache | None:
+    """What keeps decoded training images and masks; None where they are decoded each time."""
+    section = config.input.cache
+    if section is None:
+        return None
+    from seg.data.pixel_cache import PixelCache
+
+    folder = None
+    if isinstance(section, DiskCache):
+        folder = Path(section.folder) if section.folder else user_cache_folder() / "decoded"
+    reading = repr((config.input.bands, mask_encoding(config), label_set(config).colours, config.labels.ignore_index))
+    return PixelCache(int(section.limit_gib * 2**30), reading, folder)
+
+
+def training_data(
+    config: Config,
+    samples: Sequence[Sample],
+    first_epoch: int = 0,
+    sampler: Sampler | None = None,
+    copy_paste: CopyPaste | None = None,
+    statistics: BandStatistics | None = None,
+) -> tf.data.Dataset:
+    """The training batches from `first_epoch` on, as one stream over the epochs, drawn by `build.sampling`'s sampler.
+
+    Raises:
+        ValueError: The configuration has a sampler and `sampler` is None.
+    """
+    if config.sampler is not None and sampler is None:
+        raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of build.sampling")
     from seg.data.dataset import training_batches
 
     return training_batches(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         augmentation(config),
         pixel_weights=pixel_weights(config),
+        sampler=sampler,
+        copy_paste=copy_paste,
+        cache=pixel_cache(config),
         batch_size=config.training.batch_size,
         seed=config.seed,
         epochs=config.training.epochs,
@@ -160,15 +220,17 @@ def training_data(config: Config, samples: Sequence[Sample], first_epoch: int = 
     )
 
 
-def evaluation_data(config: Config, samples: Sequence[Sample]) -> tf.data.Dataset:
-    """One pass over whole images."""
+def evaluation_data(
+    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
+) -> tf.data.Dataset:
+    """One pass over whole images, large rasters in tiles."""
     from seg.data.dataset import evaluation_batches
 
     return evaluation_batches(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         batch_size=config.training.batch_size,
         workers=config.training.workers,
     )

@@ -16,7 +16,7 @@ def network(config: Config) -> tuple[Any, Any]:
 
     section = config.model
     return unet_layers(
-        bands=config.input.bands,
+        bands=config.input.num_bands,
         num_classes=len(config.labels.names),
         depth=section.depth,
         base_filters=section.base_filters,

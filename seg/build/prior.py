@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from seg.balance import ClassCounts
-from seg.build.losses import weights
 from seg.config_losses import CrossEntropyTerm, FocalTerm, LossTerm, TopKCrossEntropyTerm
 from seg.config_tree import Config
 from seg.errors import ConfigError
 
 
-def posterior_weights(config: Config, counts: ClassCounts) -> np.ndarray:
+def posterior_weights(config: Config, counts: ClassCounts, weights: np.ndarray) -> np.ndarray:
     """(C,) float64: the w of q_c = w_c P_c / sum_k w_k P_k, what a model of this configuration learns in place of P.
 
     That holds for weighted cross-entropy whose denominator does not depend on the labels, with label smoothing too (P
@@ -21,13 +20,14 @@ def posterior_weights(config: Config, counts: ClassCounts) -> np.ndarray:
     Args:
         config: Of the run.
         counts: Of its training masks.
+        weights: (C,) that its loss had.
 
     Raises:
         ConfigError: The loss has another optimum, from which w cannot be taken out; says why.
     """
     if reason := _refusal(config):
         raise ConfigError(f"prior correction: {reason}; allowed: runs trained with cross_entropy alone")
-    found = weights(config, counts) if config.loss[0].weighted else np.ones(counts.num_classes)
+    found = weights if config.loss[0].weighted else np.ones(counts.num_classes)
     for name, weight, pixels in zip(counts.names, found, counts.pixel_counts, strict=True):
         if weight == 0 and pixels:
             raise ConfigError(
@@ -49,6 +49,8 @@ def _refusal(config: Config) -> str | None:
         return reason
     if config.pixel_weights is not None:
         return "pixel_weights distort the posterior, too, by where a pixel lies, which no weight a class undoes"
+    if config.sampler is not None:
+        return "the sampler shows classes in other shares than the data has, and the weights are only a part of that"
     if config.class_weights.online is not None and term.weighted:
         return "class_weights.online changed the weights with the batches, so there is no one set to take out"
     weighted = term.weighted and config.class_weights.scheme != "uniform"

@@ -1,7 +1,7 @@
 """Samples to batches: one deterministic tf.data stream for training, one finite pass for evaluation.
 
 Every random choice follows from (run seed, epoch, sample, crop) alone. So the number of workers changes nothing, and a
-run resumed at an epoch sees the batches that the uninterrupted run had from there.
+stream begun at any step of any epoch has the batches that the uninterrupted one had from there.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,114 +20,47 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from seg.data.images import read_image, resize_image, resize_mask, unit_range
+from seg.data.draws import epoch_draws, sample_seed, steps_per_epoch
+from seg.data.images import read_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.preprocessing import Preprocessing as Preprocessing
 from seg.data.samples import Sample
+from seg.data.sources import PixelWeights, SampleSource, View, evaluation_views
 from seg.errors import DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose import takes a second
+    from seg.data.copy_paste import CopyPaste
+    from seg.data.pixel_cache import PixelCache
+    from seg.data.sampler import Sampler
     from seg.data.transforms import Augmentation
 
 cv2.setNumThreads(0)  # tf.data runs one image a thread; OpenCV's own threads would only compete with them
 
 PREFETCHED_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From an image file to what the model sees: (value / max_value - mean) / std, after resizing.
-
-    Attributes:
-        bands: 1 (gray) or 3 (RGB).
-        resize: (height, width) of every image and mask; None keeps their sizes.
-        max_value: The image value that becomes 1; None: 255 for 8-bit files, 65535 for 16-bit ones.
-        mean: One value a band, in units of [0, 1].
-        std: The same.
-    """
-
-    bands: int
-    resize: tuple[int, int] | None
-    max_value: float | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.bands:
-            raise ValueError(f"got {len(self.mean)} means and {len(self.std)} stds for {self.bands} bands")
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image, resized: (H, W, bands) uint8 or uint16."""
-        return self.resized(read_image(path, self.bands))
-
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """`image` (H, W, bands) at the size of `resize`."""
-        return image if self.resize is None else resize_image(image, self.resize)
-
-    def augmentable(self, image: np.ndarray) -> np.ndarray:
-        """The same values as augmentation takes them: uint8 where that loses nothing, else float32 in [0, 1]."""
-        if image.dtype == np.float32 or (image.dtype == np.uint8 and self.max_value in (None, 255)):
-            return image
-        return unit_range(image, self.max_value)
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """What the model sees, (H, W, bands) float32.
-
-        Args:
-            image: What `read` returned, uint8 or uint16, or what `augmentable` did, uint8 or float32 in [0, 1].
-        """
-        image = self.augmentable(image)
-        one = 255.0 if image.dtype == np.uint8 else 1.0
-        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
-        height, width, bands = image.shape
-        # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
-        scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
-        offset = np.tile((-mean / std).astype(np.float32), width)
-        rows = np.multiply(image.reshape(height, width * bands), scale, dtype=np.float32)
-        rows += offset
-        return rows.reshape(height, width, bands)
-
-
-def sample_seed(run_seed: int, epoch: int, sample_index: int, crop_index: int) -> int:
-    """A 64-bit seed for one draw: of a million draws, two are equal with probability 3e-8."""
-    sequence = np.random.SeedSequence((run_seed, epoch, sample_index, crop_index))
-    return int(sequence.generate_state(1, np.uint64)[0])
-
-
-def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of one epoch: a permutation of range(num_samples), int64, fixed by (seed, epoch)."""
-    return np.random.default_rng((seed, epoch)).permutation(num_samples)
-
-
-def steps_per_epoch(num_samples: int, batch_size: int, crops_per_image: int = 1) -> int:
-    """Whole batches in an epoch; the samples left over come in another epoch's order.
-
-    Raises:
-        DataError: There is not one whole batch.
-    """
-    crops = num_samples * crops_per_image
-    if crops < batch_size:
-        raise DataError(
-            f"the training split has {num_samples} samples, {crops_per_image} crops each, fewer than one batch: "
-            f"got batch_size {batch_size}, allowed: 1 to {crops}"
-        )
-    return crops // batch_size
+LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last image of one
+ALIGNMENT = 64  # bytes
 
 
 def load_pair(
     sample: Sample, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an image and its mask.
+    """Reads an image and its mask, whole.
 
     Returns:
-        (H, W, bands) uint8 or uint16 and (H, W) uint8 class indices or void, both resized.
+        (H, W, bands) uint8, uint16, or float32 in units of the value range where `Preprocessing.reads_plainly` is
+        false; and the mask, both resized: (H, W) uint8 class indices or void, or (H, W, K) of multi-label classes.
 
     Raises:
-        DataError: A file is broken, a label is unknown, or the two sizes differ.
+        DataError: A file is broken or too large, a label is unknown, or the two sizes differ.
     """
+    if not preprocessing.reads_plainly(sample.image):
+        pixels = SampleSource(sample, labels, encoding, preprocessing).read_resized()
+        return pixels.image, pixels.mask
+    assert isinstance(sample.image, Path)  # a slice is not read plainly
     image = read_image(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise DataError(
             f"{sample.image} is {_size(image)} (height x width) but its mask {sample.mask} is {_size(mask)}; "
             "allowed: the same size"
@@ -143,11 +77,15 @@ def training_batches(
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     *,
-    pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None = None,
+    pixel_weights: PixelWeights | None = None,
+    sampler: Sampler | None = None,
+    copy_paste: CopyPaste | None = None,
+    cache: PixelCache | None = None,
     batch_size: int,
     seed: int,
     epochs: int,
     first_epoch: int = 0,
+    first_step: int = 0,
     crops_per_image: int = 1,
     workers: int | None = None,
 ) -> tf.data.Dataset:
@@ -163,59 +101,181 @@ def training_batches(
         preprocessing: Resizing and normalisation.
         augmentation: Random changes and crops, or None.
         pixel_weights: From a mask's path and the mask to its pixels' weights (H, W) float32, moved as it is; or None.
+        sampler: Which samples are drawn and where their crops are aimed; None: each as often, anywhere.
+        copy_paste: Objects of other samples to paste; None: none. Needs an augmentation.
+        cache: Where decoded files are kept; None: nowhere.
         batch_size: Samples in a batch; an epoch is cut to whole batches.
         seed: The run's seed.
         epochs: The epoch to stop before.
         first_epoch: Where to begin; later than 0 when a run is resumed.
-        crops_per_image: How often an epoch draws from each image.
+        first_step: The step of that epoch to begin at.
+        crops_per_image: How often an epoch draws from each image; with a sampler, on average.
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]).
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]); multi-label
+        classes have labels (N, H, W, K).
 
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
             `user_errors`.
     """
     steps = steps_per_epoch(len(samples), batch_size, crops_per_image)
-    crop = augmentation.crop if augmentation is not None else None
-    if augmentation is not None and augmentation.resize != preprocessing.resize:
-        raise ValueError(
-            f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
-        )
-    source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
-    size = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
+    if not 0 <= first_step < steps:
+        raise ValueError(f"first_step: got {first_step}, allowed: 0 to {steps - 1}")
+    load = TrainingLoader(
+        samples, labels, encoding, preprocessing, augmentation, pixel_weights, sampler, copy_paste, cache, seed
+    )
 
-    def epoch_draws(epoch: np.int64) -> np.ndarray:
-        order = epoch_order(len(samples) * crops_per_image, seed, int(epoch))[: steps * batch_size]
-        return np.stack([np.full_like(order, epoch), order // crops_per_image, order % crops_per_image], axis=1)
-
-    def load(draw: np.ndarray) -> tuple[np.ndarray, ...]:
-        epoch, index, crop_index = (int(value) for value in draw)
-        image, mask = load_pair(samples[index], labels, encoding, source)
-        if crop is None and preprocessing.resize is None and mask.shape != size:
-            raise DataError(
-                f"{samples[index].image} is {_size(mask)} (height x width) but {samples[0].image} is "
-                f"{size[0]} x {size[1]}; allowed: one size for all training images, or set input.crop or input.resize"
-            )
-        maps = [mask] if pixel_weights is None else [mask, pixel_weights(samples[index].mask, mask)]
-        if augmentation is not None:
-            image = preprocessing.augmentable(image)
-            image, *maps = augmentation(image, mask, sample_seed(seed, epoch, index, crop_index), *maps[1:])
-        return preprocessing.prepare(image), *maps
+    def drawn(epoch: np.int64) -> np.ndarray:
+        count = steps * batch_size
+        if sampler is None:
+            return epoch_draws(len(samples), crops_per_image, seed, int(epoch), count)
+        return sampler.draws(seed, int(epoch), count, crops_per_image)
 
     def epoch_dataset(epoch: tf.Tensor) -> tf.data.Dataset:
-        draws = tf.numpy_function(epoch_draws, [epoch], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(draws, (steps * batch_size, 3)))
+        draws = tf.ensure_shape(tf.numpy_function(drawn, [epoch], tf.int64), (steps * batch_size, 3))
+        draws = tf.concat([tf.fill((steps * batch_size, 1), epoch), draws], axis=1)
+        begin = tf.where(epoch == first_epoch, tf.constant(first_step * batch_size, tf.int64), 0)
+        return tf.data.Dataset.from_tensor_slices(draws).skip(begin).batch(batch_size, drop_remainder=True)
 
+    # Whole batches come from Python, in one array that TensorFlow takes as it is: handing it image by image, with
+    # tf.data's own batching behind it, copies every pixel twice more and costs as much as decoding.
+    shape = (batch_size, *load.size, preprocessing.bands)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(load, (*size, preprocessing.bands), weighted=pixel_weights is not None),
-        num_parallel_calls=workers or os.cpu_count(),
+        _tensor_loader(BatchLoader(load, workers), shape, labels.mask_axes, weighted=pixel_weights is not None),
+        num_parallel_calls=LOADED_BATCHES,
         deterministic=True,
-    )
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps * max(epochs - first_epoch, 0)))
+    ).prefetch(PREFETCHED_BATCHES)
+    left = max(0, steps * (epochs - first_epoch) - first_step)
+    return dataset.apply(tf.data.experimental.assert_cardinality(left))
+
+
+class BatchLoader:
+    """From the draws of a batch (N, 4) to its arrays, made by a pool of threads; safe for threads itself."""
+
+    def __init__(self, load: Callable[[np.ndarray], tuple[np.ndarray, ...]], workers: int | None) -> None:
+        """`load` makes one draw's arrays."""
+        self._load = load
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
+
+    def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(images (N, H, W, bands) float32, masks (N, H, W[, K]) uint8[, weights (N, H, W) float32])."""
+        batch: list[np.ndarray] = []
+        futures = [self._pool.submit(self._load, draw) for draw in draws]
+        try:
+            for number, future in enumerate(futures):
+                arrays = future.result()
+                batch = batch or [_aligned((len(draws), *each.shape), each.dtype) for each in arrays]
+                for whole, each in zip(batch, arrays, strict=True):
+                    whole[number] = each
+        finally:
+            for future in futures:  # of a batch that failed
+                future.cancel()
+        return tuple(batch)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array at an address that TensorFlow takes without copying; NumPy's own are not."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+class TrainingLoader:
+    """From a draw (epoch, sample, crop, aimed class) to what the model is trained on; safe for threads.
+
+    Attributes:
+        size: (height, width) of what it gives.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        labels: LabelSet,
+        encoding: MaskEncoding,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None,
+        pixel_weights: PixelWeights | None,
+        sampler: Sampler | None,
+        copy_paste: CopyPaste | None,
+        cache: PixelCache | None,
+        seed: int,
+    ) -> None:
+        """Reads the first sample; the arguments are those of `training_batches`."""
+        if augmentation is not None and augmentation.resize != preprocessing.resize:
+            raise ValueError(
+                f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
+            )
+        if augmentation is None and (copy_paste or (sampler and sampler.crops)):
+            raise ValueError("got aimed crops or copy_paste without an augmentation, allowed: with one")
+        self._samples, self._labels, self._encoding = samples, labels, encoding
+        self._preprocessing, self._augmentation = preprocessing, augmentation
+        self._source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
+        self._pixel_weights, self._sampler, self._copy_paste = pixel_weights, sampler, copy_paste
+        self._cache, self._seed = cache, seed
+        if not self._source.reads_plainly(samples[0].image) and (cache or copy_paste):
+            raise DataError(
+                f"{samples[0].image}: is read by windows or slices, or with input.bands as a list, input.nodata or "
+                f"input.clip, which {'input.cache' if cache else 'sampler.copy_paste'} does not work with; allowed: "
+                "leave it out"
+            )
+        crop = augmentation.crop if augmentation is not None else None
+        self._any_size = bool(crop or preprocessing.resize)
+        first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
+        self.size: tuple[int, int] = (first[0], first[1])
+
+    def __call__(self, draw: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(image (H, W, bands) float32, mask (H, W[, K]) uint8[, weights (H, W) float32])."""
+        epoch, index, crop, aim = (int(value) for value in draw)
+        sample = self._samples[index]
+        if self._augmentation is not None and not self._source.reads_plainly(sample.image):
+            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop))
+        image, mask = self._pair(index)
+        self._check_size(sample, mask.shape[:2])
+        maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
+        if self._augmentation is None:
+            return self._preprocessing.prepare(image), mask, *maps
+        seed = sample_seed(self._seed, epoch, index, crop)
+        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        drawn = self._augmentation.draw(mask.shape[:2], seed, target)
+        self._augmentation.check_stored(image.dtype, sample.image)
+        image = self._preprocessing.augmentable(image)
+        if self._copy_paste is not None:
+            image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
+        image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
+        return self._preprocessing.prepare(image), mask, *maps
+
+    def _of_source(self, augmentation: Augmentation, index: int, aim: int, seed: int) -> tuple[np.ndarray, ...]:
+        """Of a sample that is read by windows."""
+        source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
+        self._check_size(source.sample, source.shape)
+        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        pixels, missing = augmentation.of_source(source, seed, target)
+        maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
+        return self._preprocessing.prepare(pixels.image, missing), *maps
+
+    def _check_size(self, sample: Sample, shape: tuple[int, ...]) -> None:
+        if not self._any_size and shape != self.size:
+            raise DataError(
+                f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {self._samples[0].image} is "
+                f"{self.size[0]} x {self.size[1]}; allowed: one size for all training images, or set input.crop or "
+                "input.resize"
+            )
+
+    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        sample = self._samples[index]
+
+        def load() -> tuple[np.ndarray, np.ndarray]:
+            return load_pair(sample, self._labels, self._encoding, self._source)
+
+        return load() if self._cache is None else self._cache(sample.image, sample.mask, load)
+
+    def _augmentable_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = self._pair(index)
+        return self._preprocessing.augmentable(image), mask
 
 
 def evaluation_batches(
@@ -230,22 +290,43 @@ def evaluation_batches(
     """One pass over `samples`, whole images in their order, nothing dropped and nothing random.
 
     Without `preprocessing.resize` the images may differ in size, and padding them to one would invent pixels: then
-    batches hold one image, whatever `batch_size` says.
+    batches hold one image, whatever `batch_size` says; and large rasters come in tiles whose margins, there for the
+    model to see, are void (`seg.data.sources.evaluation_views`).
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8); the last batch may be smaller.
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8); the last batch may be smaller.
     """
+    views = evaluation_views(samples, preprocessing)
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = load_pair(samples[int(index)], labels, encoding, preprocessing)
-        return preprocessing.prepare(image), mask
+        return load_view(views[int(index)], labels, encoding, preprocessing)[1:]
 
-    dataset = tf.data.Dataset.range(len(samples)).map(
-        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands)),
+    dataset = tf.data.Dataset.range(len(views)).map(
+        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands), labels.mask_axes),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
     return dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES)
+
+
+def load_view(
+    view: View, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one step of an evaluation sees of a sample.
+
+    Returns:
+        A picture of it (h, w, 1 or 3) uint8 or float32, the model's input (h, w, bands) float32, and the mask (h, w[,
+        K]) uint8, void where nothing is scored.
+    """
+    if preprocessing.reads_plainly(view.sample.image):
+        image, mask = load_pair(view.sample, labels, encoding, preprocessing)
+        return preprocessing.augmentable(image), preprocessing.prepare(image), mask
+    pixels = SampleSource(view.sample, labels, encoding, preprocessing).read_resized(view.window)
+    mask = pixels.mask
+    if view.scored is not None:
+        mask = np.full_like(mask, labels.ignore_index)
+        mask[view.scored.slices] = pixels.mask[view.scored.slices]
+    return preprocessing.picture(pixels.image), preprocessing.prepare(pixels.image, pixels.missing), mask
 
 
 @contextmanager
@@ -275,11 +356,16 @@ _ERROR_MARK = "<loading error {}>"
 
 
 def _tensor_loader(
-    load: Callable[[Any], tuple[np.ndarray, ...]], shape: tuple[int | None, ...], *, weighted: bool = False
+    load: Callable[[Any], tuple[np.ndarray, ...]],
+    shape: tuple[int | None, ...],
+    mask_axes: tuple[int, ...],
+    *,
+    weighted: bool = False,
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """`load` as a function of tensors, its image of the static `shape` (H, W, bands), its errors kept.
+    """`load` as a function of tensors, its images of the static `shape` ([N, ]H, W, bands), its errors kept.
 
-    `load` gives an image and its mask, and if `weighted` the mask's weights.
+    `load` gives images and their masks ([N, ]H, W, *mask_axes), and if `weighted` the weights ([N, ]H, W) of their
+    pixels.
     """
     dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
 
@@ -293,7 +379,8 @@ def _tensor_loader(
 
     def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
-        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:2]) for each in maps)
+        shapes = ((*shape[:-1], *mask_axes), shape[:-1])
+        return tf.ensure_shape(image, shape), *map(tf.ensure_shape, maps, shapes)
 
     return load_tensors
 

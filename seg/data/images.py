@@ -26,6 +26,7 @@ from seg.data.storage import File, read_bytes, unreadable, write_bytes
 from seg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+VOLUME_SUFFIXES = (".nii", ".nii.gz")  # read by seg.data.volumes
 
 # Images are read by several threads at once already; OpenCV's own threads would only fight them for the cores.
 cv2.setNumThreads(0)
@@ -35,6 +36,10 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big en
 _PNG_KINDS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 _JPEG_KINDS = {"L": "gray", "RGB": "RGB"}
 _UPRIGHT = 1
+_RESIZED_BANDS = 4  # OpenCV averages areas of no more bands at once
+NO_PLANE = 0b101  # bits of a TIFF page's tag 254: an overview of another page, a transparency mask
+# RGB order from the decoder: swapping the bands of its BGR afterwards costs a tenth of the decoding.
+_RGB_AS_IT_IS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,55 @@ def _jpeg_header(file: BinaryIO, path: File) -> Header:
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
 
 
-def _tiff_header(file: BinaryIO, path: File) -> Header:
+def tiff_pages(file: BinaryIO, path: File) -> list[ImageFileDirectory_v2]:
+    """The tags of every page of an open TIFF, without overviews and transparency masks; `path` only serves messages.
+
+    Raises:
+        DataError: No TIFF, or one whose directories are broken.
+    """
     start = file.read(8)
-    if b"+" in start[:4]:
-        start += file.read(8)  # BigTIFF
+    if not start.startswith(_TIFF_SIGNATURES):
+        begins = f"begins with {start!r}" if start else "is empty"
+        raise DataError(f"{path}: is no TIFF (it {begins})")
+    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
+    pages, seen = [], set()
+    try:
+        offset = ImageFileDirectory_v2(start).next
+        while offset and offset not in seen:  # a directory that names an earlier one would never end
+            seen.add(offset)
+            page = _tiff_page(file, start, offset)
+            offset = page.next
+            if not page.get(254, 0) & NO_PLANE:
+                pages.append(page)
+    except Exception as error:  # PIL's parser raises whatever a broken byte leads it to
+        raise DataError(f"{path}: its header is cut short or corrupt ({error})") from error
+    if not pages:
+        raise DataError(f"{path}: its header is cut short or corrupt (no page)")
+    return pages
+
+
+def first_tiff_page(file: BinaryIO) -> tuple[ImageFileDirectory_v2 | None, bool]:
+    """The tags of a TIFF's first page and whether another image follows it; (None, False) if this is no TIFF.
+
+    Raises whatever PIL's parser does where a header is broken.
+    """
+    start = file.read(8)
+    if not start.startswith(_TIFF_SIGNATURES):
+        return None, False
+    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
     page = _tiff_page(file, start, ImageFileDirectory_v2(start).next)
-    if page.next and not _tiff_page(file, start, page.next).get(254, 0) & 0b101:  # an overview or a mask may follow
-        raise DataError(f"{path}: holds several pages, allowed: one image a file; write each page to its own file")
+    # An overview or a mask may follow.
+    return page, bool(page.next) and not _tiff_page(file, start, page.next).get(254, 0) & NO_PLANE
+
+
+def _tiff_header(file: BinaryIO, path: File) -> Header:
+    page, has_more_pages = first_tiff_page(file)
+    assert page is not None  # `parse_header` has seen the signature
+    if has_more_pages:
+        raise DataError(
+            f"{path}: holds several pages, allowed: one image a file; write each page to its own file, "
+            "or set data.slices if the pages are the slices of a volume"
+        )
     _check_orientation(page.get(274, _UPRIGHT), path)
     bits, formats = page.get(258, (1,)), page.get(339, (1,))
     if set(formats) != {1} or set(bits) not in ({8}, {16}):
@@ -203,8 +250,10 @@ def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
     Raises:
         DataError: The data are cut short or corrupt, or a pixel is transparent.
     """
+    in_order = header.kind == "RGB" and header.format != "TIFF"  # of 16-bit TIFFs OpenCV's decoder swaps the bands
+    flags = _RGB_AS_IT_IS if in_order else cv2.IMREAD_UNCHANGED  # which keeps bits, alpha and gray
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # UNCHANGED: keeps 16 bits
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # e.g. over 2^30 pixels
         raise DataError(f"{path}: cannot be decoded ({error})") from error
     if pixels is None:
@@ -215,7 +264,7 @@ def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
             f"{path}: was decoded to {pixels.shape[0]} x {pixels.shape[1]} {pixels.dtype}, "
             f"its header says {header.height} x {header.width}, {header}"
         )
-    if pixels.ndim == 2:
+    if pixels.ndim == 2 or in_order:
         return pixels
     if pixels.shape[2] == 4:
         _check_opaque(pixels[..., 3], path)
@@ -289,6 +338,9 @@ def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.
     if array.shape[:2] == tuple(size):
         return array
     height, width = size
+    if array.ndim == 3 and array.shape[2] > _RESIZED_BANDS:
+        parts = [array[..., first : first + _RESIZED_BANDS] for first in range(0, array.shape[2], _RESIZED_BANDS)]
+        return np.concatenate([_resize(np.ascontiguousarray(part), size, interpolation) for part in parts], axis=2)
     resized = cv2.resize(array, (width, height), interpolation=interpolation)
     return resized.reshape(height, width, *array.shape[2:])
 

@@ -9,7 +9,8 @@ from concurrent.futures import Future
 import cv2
 import numpy as np
 
-from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding, decode_mask
+from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding, decode_mask, read_mask
+from seg.data.reading import is_plain, stored_blocks
 from seg.data.storage import File, read_bytes
 from seg.labels import LabelSet
 
@@ -54,6 +55,9 @@ def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.nda
     Raises:
         DataError, ConfigError: As `seg.data.masks.read_mask`.
     """
+    if not is_plain(file):
+        parts = (read_mask(file, labels, encoding, window) for window in stored_blocks(file))
+        return np.sum([mask_pixels(part, labels) for part in parts], axis=0)
     data = read_bytes(file)
     counts = _count_values(data, labels, encoding) if _histogram.done() else None
     return counts if counts is not None else mask_pixels(decode_mask(data, file, labels, encoding), labels)

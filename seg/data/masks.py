@@ -17,7 +17,10 @@ import cv2
 import numpy as np
 
 from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, write_png
+from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
+from seg.data.reading import stored_mask
 from seg.data.storage import File, read_bytes
+from seg.data.windows import Window
 from seg.errors import ConfigError, DataError
 from seg.labels import Colour, LabelSet
 
@@ -60,33 +63,100 @@ class BinaryEncoding:
     threshold: int = 127
 
 
-MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding
+MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding | MultiLabelEncoding
 
 # What to use instead, for each kind of file that an encoding does not read.
 _FITTING = {"gray": "'index' or 'binary'", "gray with alpha": "'index' or 'binary'", "palette": "'palette'"}
 
 
-def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None) -> np.ndarray:
     """Reads a mask file.
 
     Args:
-        path: PNG or TIFF; a JPEG only under `binary`, where the threshold absorbs its losses.
+        path: PNG or TIFF; a JPEG only under `binary`, where the threshold absorbs its losses. Or a slice of a volume.
         labels: The classes; their colours decode a `colour` mask.
         encoding: What the file's values mean.
+        window: The part wanted; only of a raster (seg.data.rasters) is the rest not read. None: everything.
 
     Returns:
-        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels.
+        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels. Under `multi_label` (H, W, K) uint8, see
+        `seg.data.multi_label_masks`.
 
     Raises:
         DataError: The file is missing, cut short, corrupt, of a kind that the encoding does not read, or holds a
             value or colour that is neither a class nor void.
         ConfigError: `binary` with other than two classes, or a void colour that is also a class colour.
     """
-    return decode_mask(read_bytes(path), path, labels, encoding)
+    stored = None if isinstance(encoding, MultiLabelEncoding) else stored_mask(path, window)
+    if stored is not None:
+        return mask_of_values(*stored, path, labels, encoding)
+    mask = decode_mask(read_bytes(path), path, labels, encoding)
+    return mask if window is None else np.ascontiguousarray(mask[window.slices])
+
+
+def mask_of_values(
+    values: np.ndarray, nodata: float | None, path: File, labels: LabelSet, encoding: MaskEncoding
+) -> np.ndarray:
+    """As `read_mask`, of the values that a raster or a volume stores.
+
+    Args:
+        values: (h, w) of any real type, or (h, w, 3) of colours.
+        nodata: The value that means void, or None. It must mean no class.
+        path: For messages.
+        labels: The classes.
+        encoding: What the values mean.
+
+    Raises:
+        DataError: As `read_mask`; or nodata is the value of a class.
+    """
+    if nodata is None:
+        return labels_of_array(values, path, labels, encoding)
+    void = (values == nodata).reshape(*values.shape[:2], -1).all(axis=2)
+    mask = np.full(void.shape, labels.ignore_index, np.uint8)
+    if void.any():
+        _check_nodata(values[void][:1][None], nodata, path, labels, encoding)
+    if not void.all():
+        mask[~void] = labels_of_array(values[~void][None], path, labels, encoding)[0]
+    return mask
+
+
+def _check_nodata(pixel: np.ndarray, nodata: float, path: File, labels: LabelSet, encoding: MaskEncoding) -> None:
+    """Refuses a nodata value, here as an image of one pixel, that is a class's: all of the class would be void."""
+    try:
+        label = int(labels_of_array(pixel, path, labels, encoding)[0, 0])
+    except DataError:  # neither class nor void
+        return
+    if label != labels.ignore_index:
+        raise DataError(
+            f"{path}: its nodata value {nodata:g} means class '{labels.names[label]}', allowed: a value that is no "
+            "class, or none (gdal_edit.py -unsetnodata FILE) if these pixels are of that class"
+        )
+
+
+def labels_of_array(values: np.ndarray, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+    """(h, w) uint8 class indices and void, of values as a file stores them: (h, w), or (h, w, 3) uint8 of colours."""
+    if isinstance(encoding, PaletteEncoding | MultiLabelEncoding):
+        raise DataError(f"{path}: is a raster or a volume, allowed: a palette PNG, or the encoding 'index'")
+    if isinstance(encoding, ColourEncoding):
+        if values.ndim != 3 or values.dtype != np.uint8:
+            raise DataError(f"{path}: holds one band of {values.dtype} values, allowed with 'colour': 3 of uint8")
+        return _labels_of_colours(values, path, labels, encoding)
+    if values.ndim != 2:
+        raise DataError(f"{path}: holds 3 bands, allowed with '{encoding.name}': 1")
+    if values.dtype.kind == "f":  # as many tools store labels
+        fractions = values != np.rint(values)  # NaN is no whole number either
+        if fractions.any():
+            raise DataError(f"{path}: label value {values[fractions][0]:g} is no whole number, allowed: class indices")
+        values = values.astype(np.int64)
+    if isinstance(encoding, BinaryEncoding):
+        return _above_threshold(values, labels, encoding)
+    return _check_values(values, labels, path)
 
 
 def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """As `read_mask`, of a file's bytes; `path` serves messages."""
+    if isinstance(encoding, MultiLabelEncoding):
+        return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1))
     header = parse_header(io.BytesIO(data), path)
     if header.format == "JPEG" and encoding.name != "binary":
         raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': PNG, TIFF")
@@ -140,7 +210,12 @@ def _read_colours(data: bytes, header: Header, path: File, labels: LabelSet, enc
         raise _wrong_kind(header, path, "colour", "an RGB image", _FITTING[header.kind])
     if header.bits == 16:
         raise DataError(f"{path}: is {header}; 'colour' allows 8 bits a value")
-    codes = _colour_codes(decode_pixels(data, header, path))
+    return _labels_of_colours(decode_pixels(data, header, path), path, labels, encoding)
+
+
+def _labels_of_colours(rgb: np.ndarray, path: File, labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
+    """(H, W, 3) uint8 -> (H, W) uint8."""
+    codes = _colour_codes(rgb)
     # Entries are the label + 1, 0 is unmapped. np.zeros gives untouched memory: only pages of colours met are filled.
     table = np.zeros(1 << 24, np.uint16)
     table[_colour_codes(np.array([labels.colours], np.uint8))[0]] = np.arange(1, labels.num_classes + 1)
@@ -178,8 +253,6 @@ def _unmapped_colour(codes: np.ndarray, labels: LabelSet, path: File) -> DataErr
 
 
 def _read_binary(data: bytes, header: Header, path: File, labels: LabelSet, encoding: BinaryEncoding) -> np.ndarray:
-    if labels.num_classes != 2:
-        raise ConfigError(f"mask encoding 'binary': got {labels.num_classes} classes, allowed: 2")
     if header.kind == "palette":
         raise _wrong_kind(header, path, "binary", "a gray image", _FITTING[header.kind])
     values = decode_pixels(data, header, path)
@@ -187,12 +260,18 @@ def _read_binary(data: bytes, header: Header, path: File, labels: LabelSet, enco
         if (values != values[..., :1]).any():
             raise _wrong_kind(header, path, "binary", "a gray image", "'colour'")
         values = values[..., 0]
+    return _above_threshold(values, labels, encoding)
+
+
+def _above_threshold(values: np.ndarray, labels: LabelSet, encoding: BinaryEncoding) -> np.ndarray:
+    if labels.num_classes != 2:
+        raise ConfigError(f"mask encoding 'binary': got {labels.num_classes} classes, allowed: 2")
     return (values > encoding.threshold).view(np.uint8)
 
 
 def _check_values(values: np.ndarray, labels: LabelSet, path: File) -> np.ndarray:
     """Refuses values that are neither a class index nor `ignore_index`; uint8 afterwards."""
-    unknown = (values >= labels.num_classes) & (values != labels.ignore_index)
+    unknown = ((values >= labels.num_classes) | (values < 0)) & (values != labels.ignore_index)
     if unknown.any():
         found, counts = np.unique(values[unknown], return_counts=True)
         listed = ", ".join(f"{value} in {count} pixels" for value, count in zip(found[:5], counts[:5], strict=True))

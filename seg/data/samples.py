@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.storage import VolumeSlice
 from seg.errors import ConfigError, DataError
 
+SUFFIXES = IMAGE_SUFFIXES + VOLUME_SUFFIXES
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
 TABLE_COLUMNS = ("image", "mask", "split", "group")
@@ -28,13 +30,13 @@ class Sample:
     """One image and its mask.
 
     Attributes:
-        image: The image file.
-        mask: The mask file.
+        image: The image file, or a slice of one.
+        mask: The mask file, or the same slice of one.
         group: What must not be spread over two splits (a patient, a scene, a flight); "" for none.
     """
 
-    image: Path
-    mask: Path
+    image: Path | VolumeSlice
+    mask: Path | VolumeSlice
     group: str = ""
 
 
@@ -92,7 +94,7 @@ def samples_from_table(root: Path, table: Path) -> Splits:
         if split not in SPLITS:
             raise DataError(f"{table}, line {line}: split '{split}', allowed: {', '.join(SPLITS)}{_nearest(split)}")
         sample = Sample(Path(root, row["image"]), Path(root, row["mask"]), row.get("group", ""))
-        missing += [path for path in (sample.image, sample.mask) if not path.is_file()]
+        missing += [path for path in (Path(root, row["image"]), Path(root, row["mask"])) if not path.is_file()]
         splits.setdefault(split, []).append(sample)
     if missing:
         raise DataError(f"{table}: {len(missing)} file(s) do not exist: {_few(map(str, missing))}")
@@ -153,19 +155,24 @@ def samples_from_fractions(
     return splits
 
 
-def check_sizes(splits: Splits, image_size: Callable[[Path], tuple[int, int]]) -> None:
+def check_sizes(
+    splits: Splits,
+    image_size: Callable[[Path | VolumeSlice], tuple[int, int]],
+    mask_size: Callable[[Path | VolumeSlice], tuple[int, int]] | None = None,
+) -> None:
     """Refuses pairs of different size, before any training.
 
     Args:
         splits: The samples.
-        image_size: File -> (height, width) from its header (`seg.data.images.image_size`).
+        image_size: File -> (height, width) from its header (`seg.data.reading.image_size`).
+        mask_size: The same for masks, where they are other files than images are; None: `image_size`.
 
     Raises:
         DataError: Naming the first such pair, both sizes and how many more there are.
     """
     unequal = []
     for sample in (sample for samples in splits.values() for sample in samples):
-        image, mask = image_size(sample.image), image_size(sample.mask)
+        image, mask = image_size(sample.image), (mask_size or image_size)(sample.mask)
         if image != mask:
             unequal.append(f"{sample.image} is {image[0]} x {image[1]}, {sample.mask} is {mask[0]} x {mask[1]}")
     if unequal:
@@ -200,8 +207,7 @@ def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sa
     if problems:
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
-            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
-            f"{' '.join(IMAGE_SUFFIXES)}"
+            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes {' '.join(SUFFIXES)}"
         )
     return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
 
@@ -211,15 +217,20 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in entries if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")]
     if not files:
         others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
-        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}{others}")
-    stems = Counter(path.stem for path in files)
-    twice = [path.name for path in files if stems[path.stem] > 1]
+        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(SUFFIXES)}{others}")
+    stems = Counter(stem(path) for path in files)
+    twice = [path.name for path in files if stems[stem(path)] > 1]
     if twice:
         raise DataError(f"{folder}: {len(twice)} files share a stem: {_few(twice)}; allowed: one file a stem")
-    return {path.stem: path for path in files}
+    return {stem(path): path for path in files}
+
+
+def stem(path: Path) -> str:
+    """A file's name without its suffix, of which .nii.gz is one."""
+    return path.stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else path.stem
 
 
 def _table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:

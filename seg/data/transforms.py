@@ -7,7 +7,6 @@ horizontal and a vertical flip, drawing alike, would always come together: here 
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import threading
@@ -17,17 +16,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seg.data.images import resize_image, resize_mask
-from seg.errors import ConfigError
+from seg.data.framing import Frame, FrameRanges, Target
+from seg.data.sources import Pixels, SampleSource
+from seg.data.storage import File
+from seg.data.warps import read_frame
+from seg.errors import ConfigError, DataError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for its newest version
 
 import albumentations  # noqa: E402
-from albumentations.core.type_definitions import Targets  # noqa: E402
 
 cv2.setNumThreads(0)  # the pipeline already runs one image a thread
 
-ELASTIC_GRID = (3, 3)  # Ronneberger 2015, section 3.1
+# What images other than 3-band 8-bit ones may have.
+ANY_BANDS = ("horizontal_flip", "vertical_flip", "rotate90", "scale", "rotate", "elastic", "brightness", "contrast")
 HUE_PER_JITTER = 0.25  # jitter 0.2 turns the hue by up to 0.05 of the circle, 18 degrees: leaves stay green
 
 
@@ -37,6 +39,9 @@ class Augmentation:
 
     The order is flips, then one warp (resize, quarter turn, scale, rotation, elastic, crop), then colour. What the warp
     brings in from outside the image is 0 in the image and `ignore_index` in the mask.
+
+    Images of any number of bands and of any value range are taken; brightness and contrast change values in units of
+    that range (`seg.data.preprocessing`), `colour_jitter` needs the hues of 3-band 8-bit images.
 
     Attributes:
         horizontal_flip: Probability in [0, 1].
@@ -53,10 +58,11 @@ class Augmentation:
         resize: (height, width) that the image is resized to before all this; None: it is not. Done here, in the same
             warp, because a zoom into an image resized before shows a blur where the file has detail.
         ignore_index: The mask value of void.
-        bands: Bands of the images, 1 or 3.
+        bands: Bands of the images.
+        saturate: Float images end at 0 and 1, as 8-bit ones do at 0 and 255; False where values lie beyond their range.
 
     Raises:
-        ConfigError: `colour_jitter` is set for gray images.
+        ConfigError: `colour_jitter` is set for images of other than 3 bands.
     """
 
     horizontal_flip: float = 0.0
@@ -72,191 +78,152 @@ class Augmentation:
     resize: tuple[int, int] | None = None
     ignore_index: int = 255
     bands: int = 3
+    saturate: bool = True
     _per_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.colour_jitter and self.bands != 3:
             raise ConfigError(
-                f"augmentation.colour_jitter: got {self.colour_jitter} for images of {self.bands} band, "
-                "allowed: 0, or images of 3 bands"
+                f"augmentation.colour_jitter: got {self.colour_jitter} for images of {self.bands} "
+                f"band{'s' if self.bands > 1 else ''}, allowed: 0, or 3-band 8-bit images; "
+                f"for others: {', '.join(ANY_BANDS)}"
             )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: got {self.scale}, allowed: 0 < smallest <= largest")
 
+    @property
+    def ranges(self) -> FrameRanges:
+        """The geometric part but for the flips."""
+        return FrameRanges(self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
+
+    def draw(self, shape: tuple[int, int], seed: int, target: Target | None = None) -> Draw:
+        """The random choices of one version, before any pixel is read; fixed by (shape, seed, target).
+
+        Args:
+            shape: (height, width) of the image in the file.
+            seed: Any integer >= 0.
+            target: A pixel that the crop must show, or None: the crop lies anywhere.
+        """
+        generator, draw = np.random.default_rng(seed), random.Random(seed)
+        draw.random()  # albumentations.Compose drew one for itself; kept, so that a seed draws what it always drew
+        horizontal = _happens(self.horizontal_flip, draw)
+        vertical = _happens(self.vertical_flip, draw)
+        return Draw(self.ranges.draw(shape, (vertical, horizontal), draw, generator, target), generator, draw)
+
     def __call__(
-        self, image: np.ndarray, mask: np.ndarray, seed: int, pixel_weights: np.ndarray | None = None
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        seed: int,
+        pixel_weights: np.ndarray | None = None,
+        target: Target | None = None,
     ) -> tuple[np.ndarray, ...]:
         """One random version, fixed by (image, mask, seed): the same in every thread and after any earlier call.
 
         Args:
             image: (H, W, bands) uint8, or float32 in [0, 1].
-            mask: (H, W) uint8 class indices or `ignore_index`.
+            mask: (H, W) uint8 class indices or `ignore_index`; or (H, W, K), whose planes move alike.
             seed: Any integer >= 0.
             pixel_weights: (H, W) float32 or None: moved as the mask is, pixel by pixel; meaningless where the mask
                 becomes void. They change no random draw.
+            target: As in `draw`.
 
         Returns:
             Image and mask, and the weights where they are given, contiguous, of the same dtypes, sized `crop`, else
             `resize`, else as they came.
         """
-        if image.shape != (*mask.shape, self.bands) or image.dtype not in (np.uint8, np.float32):
+        return self.apply(self.draw(mask.shape[:2], seed, target), image, mask, pixel_weights)
+
+    def apply(
+        self, draw: Draw, image: np.ndarray, mask: np.ndarray, pixel_weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """What `draw` drew, done to an image and its mask. Once a draw: the colours are drawn from its streams."""
+        if image.shape != (*mask.shape[:2], self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
-        compose = self._compose()
-        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        weights = {} if pixel_weights is None else {"pixel_weights": pixel_weights}
-        drawn = compose(image=image, mask=mask, **weights)
-        new_image = drawn["image"].reshape(*drawn["mask"].shape, self.bands)  # OpenCV drops a single band's axis
-        if new_image.dtype == np.float32 and (self.brightness or self.contrast or self.colour_jitter):
-            new_image = np.clip(new_image, 0.0, 1.0)  # as uint8 images saturate
-        return tuple(
-            np.ascontiguousarray(array) for array in (new_image, drawn["mask"], *(drawn[key] for key in weights))
-        )
+        maps = [draw.frame.of_mask(each, self.ignore_index) for each in (mask, pixel_weights) if each is not None]
+        shown = self._coloured(draw.frame.of_image(image), draw)
+        return tuple(np.ascontiguousarray(array) for array in (shown, *maps))
 
-    def _compose(self) -> albumentations.Compose:
-        """This thread's pipeline: its transforms hold the random state, so threads cannot share one."""
-        if not hasattr(self._per_thread, "compose"):
-            self._per_thread.compose = albumentations.Compose(
-                self._transforms(), additional_targets={"pixel_weights": "mask"}
+    def of_source(self, source: SampleSource, seed: int, target: Target | None = None) -> tuple[Pixels, np.ndarray]:
+        """The version that a call with the whole sample would give, of which only what it shows is read.
+
+        The draws are those of the call, so that a crop is the same whichever way it is read; values differ by the
+        rounding of interpolated coordinates.
+
+        Args:
+            source: The sample.
+            seed: Any integer >= 0.
+            target: As in `draw`.
+
+        Returns:
+            The pixels, contiguous, and (h, w, B) bool: true where a value is missing or from outside the image.
+
+        Raises:
+            DataError: `colour_jitter` is set, and the image does not hold 8-bit values; or it cannot be read.
+        """
+        draw = self.draw(source.shape, seed, target)
+        pixels, missing = read_frame(source, draw.frame, self.ignore_index)
+        self.check_stored(np.dtype(pixels.stored), source.sample.image)
+        return pixels._replace(image=np.ascontiguousarray(self._coloured(pixels.image, draw))), missing
+
+    def check_stored(self, dtype: np.dtype, file: File) -> None:
+        """Refuses images whose values `colour_jitter` cannot take.
+
+        Raises:
+            DataError: It is set, and the file holds other than 8-bit values.
+        """
+        if self.colour_jitter and dtype != np.uint8:
+            raise DataError(
+                f"{file}: holds {dtype} values, which augmentation.colour_jitter does not take (3-band 8-bit images "
+                f"only); allowed: {', '.join(ANY_BANDS)}"
             )
-        return self._per_thread.compose
 
-    def _transforms(self) -> list[albumentations.BasicTransform]:
-        transforms: list[albumentations.BasicTransform] = []
-        if self.horizontal_flip:
-            transforms.append(albumentations.HorizontalFlip(p=self.horizontal_flip))
-        if self.vertical_flip:
-            transforms.append(albumentations.VerticalFlip(p=self.vertical_flip))
-        if self.rotate90 or self.scale != (1.0, 1.0) or self.rotate or self.elastic or self.crop or self.resize:
-            window = (self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
-            transforms.append(RandomWindow(*window, self.ignore_index))
-        if self.brightness or self.contrast:
-            transforms.append(albumentations.RandomBrightnessContrast(self.brightness, self.contrast, p=1.0))
-        if self.colour_jitter:
-            saturation = (max(0.0, 1.0 - self.colour_jitter), 1.0 + self.colour_jitter)
-            hue = min(0.5, self.colour_jitter * HUE_PER_JITTER)
-            transforms.append(albumentations.ColorJitter((1.0, 1.0), (1.0, 1.0), saturation, (-hue, hue), p=1.0))
-        return transforms
+    def _coloured(self, image: np.ndarray, draw: Draw) -> np.ndarray:
+        """The image with other colours."""
+        transforms = self._colour_transforms()
+        # Called one by one and not by albumentations.Compose, whose checks take 0.5 ms of every image.
+        for transform in transforms:
+            transform.set_random_state(draw.generator, draw.random)
+            image = transform(image=image)["image"]
+        image = image.reshape(*draw.frame.size, self.bands)
+        if transforms and image.dtype == np.float32 and self.saturate:
+            image = np.clip(image, 0.0, 1.0)  # as uint8 images saturate
+        return image
 
-
-class RandomWindow(albumentations.DualTransform):
-    """Resizes, turns, zooms, bends and crops in ONE warp: pixels are interpolated once, and only those of the window.
-
-    Where the result is smaller than the file's pixels, area averaging shrinks the image first, so that nothing aliases.
-
-    albumentations' own chain (Affine, ElasticTransform, RandomCrop) warps whole images twice and zooms about the
-    centre, so that a zoom without a crop never shows the borders. Here the window lies anywhere in the zoomed image,
-    evenly; a zoomed image smaller than the window lies anywhere in it.
-    """
-
-    _targets = (Targets.IMAGE, Targets.MASK)
-
-    def __init__(
-        self,
-        rotate90: float,
-        scale: tuple[float, float],
-        rotate: float,
-        elastic: float,
-        resize: tuple[int, int] | None,
-        crop: tuple[int, int] | None,
-        ignore_index: int,
-    ) -> None:
-        super().__init__(p=1.0)
-        self.rotate90, self.scale, self.rotate, self.elastic = rotate90, scale, rotate, elastic
-        self.resize, self.crop = resize, crop
-        self.ignore_index = ignore_index
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the warp: the size to shrink to, the (2, 3) matrix from output to shrunk pixels, the output size, the
-        displacements."""
-        draw = self.py_random
-        height, width = self.resize or params["shape"][:2]
-        size = self.crop or (height, width)
-        scale = math.exp(draw.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
-        quarters = draw.randint(1, 3) if draw.random() < self.rotate90 else 0
-        angle = math.radians(90 * quarters + draw.uniform(-self.rotate, self.rotate))
-        turned = (width, height) if quarters % 2 else (height, width)
-        # Whole pixels: a crop or a quarter turn alone must copy values, not blur them. Negative where it must pad.
-        slack = [round(scale * whole - part) for whole, part in zip(turned, size, strict=True)]
-        top, left = (draw.randint(min(0, pixels), max(0, pixels)) for pixels in slack)
-        zoomed = (round(scale * height), round(scale * width))
-        shrunk = tuple(max(1, min(pair)) for pair in zip(params["shape"][:2], zoomed, strict=True))
-        matrix = window_matrix(shrunk, (height, width), turned, scale, angle, top, left)
-        bend = None
-        if self.elastic:
-            bend = self.random_generator.normal(0.0, self.elastic, (*ELASTIC_GRID, 2)).astype(np.float32)
-        return {"shrunk": shrunk, "matrix": matrix, "size": size, "bend": bend}
-
-    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        """Warps an image (H, W, B), linear interpolation, 0 outside."""
-        return warp(
-            resize_image(img, params["shrunk"]), params["matrix"], params["size"], params["bend"], cv2.INTER_LINEAR, 0
-        )
-
-    def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
-        """Warps a mask (H, W), or its pixels' weights, nearest pixel, void outside."""
-        return warp(
-            resize_mask(mask, params["shrunk"]),
-            params["matrix"],
-            params["size"],
-            params["bend"],
-            cv2.INTER_NEAREST,
-            self.ignore_index,
-        )
+    def _colour_transforms(self) -> list[albumentations.BasicTransform]:
+        """This thread's transforms: they hold the random state, so threads cannot share them."""
+        if not hasattr(self._per_thread, "colours"):
+            transforms: list[albumentations.BasicTransform] = []
+            if self.brightness or self.contrast:
+                kind = albumentations.RandomBrightnessContrast if self.saturate else OpenBrightnessContrast
+                transforms.append(kind(self.brightness, self.contrast, p=1.0))
+            if self.colour_jitter:
+                saturation = (max(0.0, 1.0 - self.colour_jitter), 1.0 + self.colour_jitter)
+                hue = min(0.5, self.colour_jitter * HUE_PER_JITTER)
+                transforms.append(albumentations.ColorJitter((1.0, 1.0), (1.0, 1.0), saturation, (-hue, hue), p=1.0))
+            self._per_thread.colours = transforms
+        return self._per_thread.colours
 
 
-def window_matrix(
-    shape: tuple[int, int],
-    resized: tuple[int, int],
-    turned: tuple[int, int],
-    scale: float,
-    angle: float,
-    top: float,
-    left: float,
-) -> np.ndarray:
-    """(2, 3) matrix from output (x, y) to input (x, y) of a zoom and turn about the centre, seen through a window.
+class OpenBrightnessContrast(albumentations.RandomBrightnessContrast):
+    """The same draws; float values beyond [0, 1] are not cut off."""
 
-    Args:
-        shape: (height, width) of the input.
-        resized: The same after the resizing that is part of the warp.
-        turned: The same after the quarter turns, whose zoomed version the window is cut from.
-        scale: Zoom; 2 shows everything twice as large.
-        angle: Turn in radians, counter-clockwise as seen.
-        top: First row of the window in the zoomed, turned image; negative pads.
-        left: Its first column.
-    """
-    cos, sin = math.cos(angle), math.sin(angle)
-    per_pixel = np.array([[shape[1] / resized[1]], [shape[0] / resized[0]]]) / scale  # input pixels an output pixel
-    linear = per_pixel * np.array([[cos, -sin], [sin, cos]])
-    centre = np.array([shape[1], shape[0]]) / 2  # in a pixel's corner coordinates: index + 0.5
-    window_centre = scale * np.array([turned[1], turned[0]]) / 2 - np.array([left, top])
-    shift = centre - 0.5 - linear @ (window_centre - 0.5)
-    return np.column_stack([linear, shift])
+    def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
+        """alpha value + beta."""
+        if img.dtype != np.float32:
+            return super().apply(img, alpha, beta, **params)
+        return img * np.float32(alpha) + np.float32(beta)
 
 
-def warp(
-    pixels: np.ndarray,
-    matrix: np.ndarray,
-    size: tuple[int, int],
-    bend: np.ndarray | None,
-    interpolation: int,
-    outside: int,
-) -> np.ndarray:
-    """Samples `pixels` at matrix @ (x, y, 1) + displacement for every output pixel.
+@dataclass(frozen=True)
+class Draw:
+    """The choices made for one version of an image, and the streams that the rest of it is drawn from."""
 
-    Args:
-        pixels: (H, W) or (H, W, B) uint8 or float32.
-        matrix: (2, 3), output to input, in (x, y).
-        size: (height, width) of the output.
-        bend: None, or displacements (rows, columns, 2) in input pixels on a coarse grid, bicubic between.
-        interpolation: OpenCV's constant.
-        outside: What pixels from outside become.
-    """
-    height, width = size
-    if bend is None:
-        flags = interpolation | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=(outside,) * 4)
-    displacement = cv2.resize(bend, (width, height), interpolation=cv2.INTER_CUBIC)  # (H, W, 2)
-    y, x = np.ogrid[:height, :width]
-    map_x = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + displacement[..., 0]).astype(np.float32)
-    map_y = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + displacement[..., 1]).astype(np.float32)
-    return cv2.remap(pixels, map_x, map_y, interpolation, borderValue=(outside,) * 4)
+    frame: Frame
+    generator: np.random.Generator
+    random: random.Random
+
+
+def _happens(probability: float, draw: random.Random) -> bool:
+    """As albumentations decides: nothing is drawn for what is certain."""
+    return probability > 0 and (probability >= 1 or draw.random() < probability)

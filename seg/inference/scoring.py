@@ -82,7 +82,7 @@ class Tally:
         return self.matrix, self.boundary, self.objects, self.reliability
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class RuleScores:
     """A rule's counts over a split.
 

@@ -53,3 +53,10 @@ class Settings:
         if self.split == "val" and (self.temperature or self.thresholds):
             option = "--temperature" if self.temperature else "--thresholds"
             raise ConfigError(f"{option}: is fitted on val, whose scores it would flatter; allowed: --split test")
+
+    def check_multi_label(self) -> None:
+        """Raises ConfigError: An option is given that does nothing for classes that overlap."""
+        for name, default in vars(Settings(split=self.split)).items():
+            if getattr(self, name) != default:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option}: is not for classes that overlap; allowed: --split, --checkpoint, --out")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from seg import build
 from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.advisor import rare_classes
 from seg.config import Config
+from seg.data.band_statistics import BandStatistics
 from seg.data.samples import Sample
+from seg.data.sources import evaluation_views, middle_view
 from seg.data.storage import relative_name
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
@@ -21,6 +23,7 @@ from seg.inference.predictor import Predictor
 from seg.inference.results import differences, split_results, telling_images
 from seg.inference.scoring import RuleScores, Scoring, fit_rules, score_split
 from seg.inference.settings import Settings
+from seg.metrics.bootstrap import group_sums
 from seg.metrics.iou import score_sums
 
 RARE_SHOWN = 10  # rare classes with pictures, of 150 perhaps
@@ -37,6 +40,8 @@ class Subject:
         counts: Of its training masks.
         samples: Of the split.
         val: Of the val split, which temperature and thresholds are fitted on.
+        weights: (C,) that the loss had.
+        statistics: Of the training images' bands; None where the configuration needs none.
         posterior_weights: (C,) that the prior correction takes out; None without it.
         settings: How it is evaluated.
     """
@@ -47,11 +52,22 @@ class Subject:
     counts: ClassCounts
     samples: Sequence[Sample]
     val: Sequence[Sample]
+    weights: np.ndarray
+    statistics: BandStatistics | None
     posterior_weights: np.ndarray | None
     settings: Settings
 
     @classmethod
-    def of_run(cls, path: Path, checkpoint: Path, config: Config, counts: ClassCounts, settings: Settings) -> Subject:
+    def of_run(
+        cls,
+        path: Path,
+        checkpoint: Path,
+        config: Config,
+        counts: ClassCounts,
+        weights: Mapping[str, float],
+        statistics: BandStatistics | None,
+        settings: Settings,
+    ) -> Subject:
         """The subject, its samples found.
 
         Raises:
@@ -63,13 +79,15 @@ class Subject:
             raise DataError(
                 f"--split: got '{settings.split}', which {path}'s data does not have; allowed: {', '.join(splits)}"
             )
-        weights = None
+        by_class = np.array([weights[name] for name in config.labels.names])
+        posterior = None
         if settings.prior_correction:
             try:
-                weights = build.posterior_weights(config, counts)
+                posterior = build.posterior_weights(config, counts, by_class)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
-        return cls(path, checkpoint, config, counts, splits[settings.split], splits.get("val", ()), weights, settings)
+        samples, val = splits[settings.split], splits.get("val", [])
+        return cls(path, checkpoint, config, counts, samples, val, by_class, statistics, posterior, settings)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,11 +99,11 @@ class Subject:
 
     def image_names(self) -> list[str]:
         """The images of the split relative to the data's folder."""
-        return [relative_name(sample.image, Path(self.config.data.root)) for sample in self.samples]
+        return [relative_name(sample.image, self._root) for sample in self.samples]
 
     def fingerprint(self) -> str:
         """Of the split's masks: their names and sizes."""
-        return fingerprint_files([sample.mask for sample in self.samples], Path(self.config.data.root))
+        return fingerprint_files([sample.mask for sample in self.samples], self._root)
 
     def groups(self) -> list[str]:
         """One an image: what the bootstrap draws as one; "" for the image alone."""
@@ -111,10 +129,18 @@ class Subject:
             )
             tolerance = self.settings.boundary_tolerance
             scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()))
-            return score_split(predictor, self._batches(self.samples), scoring)
+            scores = score_split(predictor, self._batches(self.samples), scoring)
+        # A large raster comes in several views, whose sums are its own.
+        views = evaluation_views(self.samples, build.preprocessing(self.config, self.statistics))
+        owners = [relative_name(view.sample.image, self._root) for view in views]
+        return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        yield from build.evaluation_data(self.config, samples).as_numpy_iterator()
+        yield from build.evaluation_data(self.config, samples, self.statistics).as_numpy_iterator()
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.config.data.root)
 
     def facts(self) -> dict[str, Any]:
         """What is evaluated, and how."""
@@ -136,31 +162,31 @@ class Subject:
     def results(self, scores: Sequence[RuleScores]) -> dict[str, Any]:
         """The numbers, with each class's share of the training pixels and its weight in the loss."""
         content = split_results(scores, self.names, self.groups(), self.rare(), self.settings.resamples)
-        weights = build.weights(self.config, self.counts)
-        for name, share, weight in zip(self.names, self.counts.frequencies, weights, strict=True):
+        for name, share, weight in zip(self.names, self.counts.frequencies, self.weights, strict=True):
             content["classes"][name] |= {"share": float(share), "weight": float(weight)}
         return content
 
     def pictures(self, predictor: Predictor, scores: RuleScores, draw: Callable[..., np.ndarray]) -> Iterator[Picture]:
-        """The worst, the median and the best image of each rare class, predicted once more: the predictions of a whole
-        split would not fit in memory.
+        """The worst, the median and the best image of each rare class, of large rasters their middle, predicted once
+        more: the predictions of a whole split would not fit in memory.
 
         Args:
             predictor: The run's model.
             scores: Of the rule to draw.
             draw: From image, labels, prediction and label set to a picture (H, W, 3) uint8.
         """
-        from seg.data.dataset import load_pair
+        from seg.data.dataset import load_view
 
         labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
-        preprocessing = build.preprocessing(self.config)
+        preprocessing = build.preprocessing(self.config, self.statistics)
         names, iou = self.image_names(), score_sums(scores.sums)["iou"]
         for index in self.rare()[:RARE_SHOWN]:
             for which, number in telling_images(scores.sums, index).items():
-                image, mask = load_pair(self.samples[number], labels, encoding, preprocessing)
-                logits = predictor(preprocessing.prepare(image)[None])[0]
+                view = middle_view(self.samples[number], preprocessing)
+                image, inputs, mask = load_view(view, labels, encoding, preprocessing)
+                logits = predictor(inputs[None])[0]
                 classes = scores.rule.decide(logits.reshape(mask.size, -1)).classes.reshape(mask.shape)
-                picture = draw(preprocessing.augmentable(image), mask, classes, labels)
+                picture = draw(image, mask, classes, labels)
                 yield Picture(labels.names[index], which, f"IoU {iou[number, index]:.3f}, {names[number]}", picture)
 
 

@@ -44,16 +44,23 @@ class Scores:
 def scores(matrix: np.ndarray) -> Scores:
     """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions.
 
+    Of classes that may overlap it takes the matrices (K, 2, 2) of (absent, present), a class each. Then `support` is
+    the pixels where a class is present, and `pixel_accuracy` the share of the valid entries (pixel, class) that are
+    predicted right.
+
     Raises:
-        ValueError: The matrix is not square, not of integers, or has a negative count.
+        ValueError: The matrix has another shape, is not of integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
-        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) integers")
+    multi_label = matrix.ndim == 3 and matrix.shape[1:] == (2, 2)
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not (multi_label or square) or not np.issubdtype(matrix.dtype, np.integer):
+        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) or (K, 2, 2) integers")
     if (matrix < 0).any():
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
     sums = matrix_sums(matrix)
     found = score_sums(sums)
+    correct = sums[:, 0].sum() + (matrix[:, 0, 0].sum() if multi_label else 0)
     return Scores(
         iou=found["iou"],
         dice=found["dice"],
@@ -62,17 +69,20 @@ def scores(matrix: np.ndarray) -> Scores:
         support=sums[:, 1],
         mean_iou=float(found["mean_iou"]),
         num_averaged=int((~np.isnan(found["iou"])).sum()),
-        pixel_accuracy=float(found["pixel_accuracy"]),
+        pixel_accuracy=float(ratio(correct, matrix.sum(dtype=np.int64))),
         frequency_weighted_iou=float(found["frequency_weighted_iou"]),
     )
 
 
 def matrix_sums(matrix: np.ndarray) -> np.ndarray:
-    """(C, 3) int64 of a confusion matrix (C, C): true positives, labelled pixels and predicted pixels of each class.
+    """(C, 3) int64 of a confusion matrix (C, C), or of matrices (C, 2, 2) of a class each: true positives, labelled
+    pixels and predicted pixels.
 
     Every score here follows from these three, so an image needs 3 C numbers where its matrix has C^2.
     """
     matrix = np.asarray(matrix).astype(np.int64)
+    if matrix.ndim == 3:
+        return np.stack([matrix[:, 1, 1], matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)], axis=1)
     return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)], axis=1)
 
 

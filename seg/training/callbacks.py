@@ -173,7 +173,7 @@ def read_log(path: Path, epochs: int) -> list[dict[str, str]]:
 @dataclass(frozen=True)
 class OverlaySample:
     """A validation sample that is drawn each epoch: `picture` as read (H, W, bands), `inputs` as the model sees it
-    (H, W, bands) float32, `mask` (H, W) uint8."""
+    (H, W, bands) float32, `mask` (H, W) or (H, W, K) uint8."""
 
     name: str
     picture: np.ndarray
@@ -223,8 +223,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         with self._writers["val"].as_default(step=epoch + 1):
             for sample in self.overlays:
                 logits = self.model(sample.inputs[None], training=False)
-                prediction = keras.ops.convert_to_numpy(logits)[0].argmax(-1).astype(np.uint8)
-                step = -(-max(prediction.shape) // OVERLAY_SIDE)
+                prediction = self.labels.predicted(keras.ops.convert_to_numpy(logits)[0])
+                step = -(-max(prediction.shape[:2]) // OVERLAY_SIDE)
                 picture = panel(
                     sample.picture[::step, ::step], sample.mask[::step, ::step], prediction[::step, ::step], self.labels
                 )

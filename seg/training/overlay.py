@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from seg.labels import LabelSet
+from seg.training.multi_label_overlay import colourise_planes
 
 GAP = 4  # white pixels between the parts of a panel
 LEGEND_ROW = 20  # pixels; fits the font below
@@ -16,13 +17,13 @@ def colourise(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
     """The class colours of a mask.
 
     Args:
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void; or (H, W, K) of classes that may overlap, see `colourise_planes`.
         labels: Whose colours; void and every value that is no class become black.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    return labels.colour_table()[mask]
+    return colourise_planes(mask, labels) if mask.ndim == 3 else labels.colour_table()[mask]
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: float = 0.5) -> np.ndarray:
@@ -30,7 +31,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
 
     Args:
         image: (H, W, 1 or 3), uint8 or float in [0, 1].
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void, or (H, W, K).
         labels: Whose colours.
         opacity: 0 shows the image only, 1 the classes only.
 
@@ -45,7 +46,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
     _check_size(image, mask)
     picture = displayable(image)
     blended = cv2.addWeighted(picture, 1 - opacity, colourise(mask, labels), opacity, 0)
-    return np.where((mask < labels.num_classes)[..., None], blended, picture)
+    shown = (mask == 1).any(axis=-1) if mask.ndim == 3 else mask < labels.num_classes
+    return np.where(shown[..., None], blended, picture)
 
 
 def panel(image: np.ndarray, labels_mask: np.ndarray, prediction: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -53,8 +55,8 @@ def panel(image: np.ndarray, labels_mask: np.ndarray, prediction: np.ndarray, la
 
     Args:
         image: (H, W, 1 or 3), uint8 or float in [0, 1].
-        labels_mask: (H, W) uint8 class indices or void.
-        prediction: (H, W) uint8 class indices.
+        labels_mask: (H, W) uint8 class indices or void, or (H, W, K).
+        prediction: (H, W) uint8 class indices, or (H, W, K).
         labels: Whose colours.
 
     Returns:
@@ -109,5 +111,5 @@ def displayable(image: np.ndarray) -> np.ndarray:
 
 
 def _check_size(image: np.ndarray, mask: np.ndarray) -> None:
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise ValueError(f"image has shape {image.shape} and mask {mask.shape}; height and width must agree")

@@ -29,7 +29,7 @@ def counts(pixels=(90, 9, 1)):
 
 
 def test_weighted_cross_entropy_has_the_weights_of_its_loss():
-    found = posterior_weights(config(), counts())
+    found = posterior_weights(config(), counts(), weights(config(), counts()))
     np.testing.assert_array_equal(found, weights(config(), counts()))
     assert found[2] / found[0] == pytest.approx(90)
 
@@ -45,7 +45,7 @@ def test_weighted_cross_entropy_has_the_weights_of_its_loss():
 )
 def test_a_loss_without_weights_has_none_to_take_out(sections):
     sections.setdefault("class_weights", {"scheme": "uniform"})
-    assert posterior_weights(config(**sections), counts()).tolist() == [1, 1, 1]
+    assert posterior_weights(config(**sections), counts(), np.array([1.0, 1.0, 1.0])).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,20 @@ def test_a_loss_without_weights_has_none_to_take_out(sections):
         ({"loss": [{"name": "top_k_cross_entropy"}]}, "learns from the hardest pixels alone"),
         ({"loss": [{"name": "cross_entropy", "normalize": "weights"}]}, "normalize: weights divides by the weights"),
         ({"class_weights": {"scheme": "inverse_sqrt", "online": 0.9}}, "class_weights.online changed the weights"),
+        ({"sampler": {"images": {"name": "repeat_factor", "threshold": 0.5}}}, "the sampler shows classes in other"),
         ({"pixel_weights": {"name": "border", "classes": ["b"]}}, "pixel_weights distort the posterior, too"),
     ],
 )
 def test_refused_with_a_reason(sections, reason):
     with pytest.raises(ConfigError, match=f"prior correction: .*{reason}.*; allowed: runs trained with cross_entropy"):
-        posterior_weights(config(**sections), counts())
+        posterior_weights(config(**sections), counts(), np.array([1.0, 1.0, 1.0]))
 
 
 def test_a_class_without_training_pixels_keeps_its_logit_and_one_with_weight_0_is_refused():
     manual = config(class_weights={"scheme": "manual", "manual": {"a": 1, "b": 2, "c": 0}, "normalize": "none"})
-    assert posterior_weights(manual, counts((90, 10, 0))).tolist() == [1, 2, 1]
+    assert posterior_weights(manual, counts((90, 10, 0)), np.array([1.0, 2.0, 0.0])).tolist() == [1, 2, 1]
     with pytest.raises(ConfigError, match="class 'c' has weight 0 and 1 training pixels, which the loss never asked"):
-        posterior_weights(manual, counts())
+        posterior_weights(manual, counts(), np.array([1.0, 2.0, 0.0]))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from seg.data.dataset import (
-    Preprocessing,
-    epoch_order,
-    evaluation_batches,
-    load_pair,
-    sample_seed,
-    steps_per_epoch,
-    training_batches,
-    user_errors,
-)
+from seg.data.copy_paste import CopyPaste
+from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches, user_errors
+from seg.data.draws import epoch_order
+from seg.data.mask_index import index_masks
 from seg.data.masks import IndexEncoding
+from seg.data.pixel_cache import PixelCache
+from seg.data.sampler import CropTargets, RepeatFactor, Sampler
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation
 from seg.errors import DataError
@@ -82,38 +79,6 @@ def test_pixel_weights_come_with_their_masks_and_change_nothing_else(samples: li
             np.testing.assert_array_equal(weights[inside], labels[inside] + np.float32(1.5))
             assert weights.dtype == np.float32
     assert set(asked) <= {sample.mask for sample in samples}
-
-
-# --- seeds and orders ---
-def test_no_two_draws_share_a_seed() -> None:
-    grid = itertools.product((0, 1, 2**31), range(20), range(150), range(4))
-    seeds = [sample_seed(*key) for key in grid]
-    assert len(set(seeds)) == len(seeds) == 3 * 20 * 150 * 4
-    assert all(0 <= seed < 2**64 for seed in seeds)
-
-
-def test_a_seed_is_the_same_in_every_process() -> None:
-    assert sample_seed(1, 2, 3, 4) == 15323499849503866763  # NumPy guarantees SeedSequence's stream
-
-
-def test_an_order_is_a_permutation_of_its_own() -> None:
-    orders = [epoch_order(50, seed, epoch).tolist() for seed in (0, 1) for epoch in range(5)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 10
-    assert orders[3] == epoch_order(50, 0, 3).tolist()
-
-
-def test_steps_per_epoch_by_hand() -> None:
-    assert steps_per_epoch(7, 2) == 3
-    assert steps_per_epoch(7, 7) == 1
-    assert steps_per_epoch(3, 4, crops_per_image=3) == 2
-
-
-def test_fewer_samples_than_a_batch_is_an_error() -> None:
-    with pytest.raises(
-        DataError, match=r"has 3 samples, 2 crops each, fewer than one batch: got batch_size 8, .* 1 to"
-    ):
-        steps_per_epoch(3, 8, crops_per_image=2)
 
 
 # --- preprocessing ---
@@ -312,3 +277,76 @@ def test_augmentation_and_preprocessing_agree_on_the_size(samples):
     preprocessing = replace(PLAIN, resize=(8, 8))
     with pytest.raises(ValueError, match=r"got resize \(8, 8\) and the augmentation's None, allowed: equal"):
         training_batches(samples, LABELS, ENCODING, preprocessing, Augmentation(), batch_size=1, seed=0, epochs=1)
+
+
+# --- beginning within an epoch, samplers, cache ---
+def make_sampler(samples: list[Sample], **settings: object) -> Sampler:
+    index = index_masks([sample.mask for sample in samples], LABELS, ENCODING, locate=[1, 2], copy=[2])
+    return Sampler(index, **settings)
+
+
+def copying(samples: list[Sample], sampler: Sampler) -> CopyPaste:
+    masks = [sample.mask for sample in samples]
+    return CopyPaste(masks, sampler.index, (0, 0, 1), 0.8, (1, 2), {}, 255, (True, True))
+
+
+@pytest.fixture
+def everything(samples: list[Sample]) -> dict:
+    """Repeat factors, aimed crops and pasted objects: all that draws."""
+    mask = np.zeros((12, 16), np.uint8)
+    mask[3:6, 4:8] = 2
+    cv2.imwrite(str(samples[1].mask), mask)
+    cv2.imwrite(str(samples[2].mask), np.zeros((12, 16), np.uint8))
+    sampler = make_sampler(samples, images=RepeatFactor(1.0), crops=CropTargets(0.4, (0.0, 1.0, 2.0), 0.5))
+    return {"sampler": sampler, "copy_paste": copying(samples, sampler), "crops_per_image": 2}
+
+
+@pytest.mark.parametrize("first_epoch", [0, 1])
+@pytest.mark.parametrize("first_step", [0, 1, 6])
+def test_a_stream_begun_within_an_epoch_is_the_rest_of_the_whole_one(
+    samples: list[Sample], everything: dict, first_epoch: int, first_step: int
+) -> None:
+    for settings in ({}, everything):
+        steps = 7 * settings.get("crops_per_image", 1) // 2
+        if first_step < steps:
+            whole = batches(samples, AUGMENT, **settings)
+            begun = batches(samples, AUGMENT, **settings, first_epoch=first_epoch, first_step=first_step)
+            assert_same(whole[steps * first_epoch + first_step :], begun)
+
+
+def test_a_first_step_beyond_the_epoch_is_refused(samples: list[Sample]) -> None:
+    with pytest.raises(ValueError, match="first_step: got 3, allowed: 0 to 2"):
+        batches(samples, first_step=3)
+
+
+def test_workers_change_nothing_whatever_draws(samples: list[Sample], everything: dict) -> None:
+    one = batches(samples, AUGMENT, **everything, workers=1)
+    assert_same(one, batches(samples, AUGMENT, **everything, workers=3))
+    assert len({images.tobytes() for images, _ in one}) == len(one) == 3 * 7
+
+
+def test_no_two_draws_of_a_run_show_the_same(samples: list[Sample], everything: dict) -> None:
+    """Noise of one sample, drawn 2 x 12 times in each of 4 epochs: a shared draw would show the same pixels twice."""
+    (alone,) = [write_pair(samples[0].image.parent, "noise", size=(40, 40))]
+    for settings in ({}, {"sampler": make_sampler([alone], crops=CropTargets(0.5, (0.0, 1.0, 1.0), 1.0))}):
+        stream = batches([alone], AUGMENT, crops_per_image=24, epochs=4, **settings)
+        shown = [image.tobytes() for images, _ in stream for image in images]
+        assert len(set(shown)) == len(shown) == 96
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_a_cache_changes_nothing(samples: list[Sample], everything: dict, disk: bool, tmp_path: Path) -> None:
+    cache = PixelCache(10**7, "test", tmp_path / "cache" if disk else None)
+    for file in tmp_path.glob("*.png"):
+        os.utime(file, (1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seg.data.pixel_cache.SETTLED_NS", 0)
+        cached = batches(samples, AUGMENT, **everything, cache=cache)
+        assert cache.hits > 0
+        assert_same(batches(samples, AUGMENT, **everything), cached)
+        assert_same(batches(samples, None), batches(samples, None, cache=cache))
+
+
+def test_aimed_crops_need_an_augmentation(samples: list[Sample], everything: dict) -> None:
+    with pytest.raises(ValueError, match="got aimed crops or copy_paste without an augmentation, allowed: with one"):
+        batches(samples, None, **everything)

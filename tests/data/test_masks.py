@@ -367,3 +367,13 @@ def test_real_masks_have_the_published_shares(name, encoding, labels, folder, sh
         counts += np.bincount(read_mask(path, labels, encoding).ravel(), minlength=256)
     found = counts[: labels.num_classes] / counts[: labels.num_classes].sum()
     np.testing.assert_allclose(found[:2], shares, atol=0.003)
+
+
+def test_a_window_of_a_plain_mask(tmp_path):
+    from seg.data.windows import Window
+
+    mask = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
+    write_mask(tmp_path / "m.png", mask)
+    labels = LabelSet.from_names(("a", "b", "c"))
+    part = read_mask(tmp_path / "m.png", labels, IndexEncoding(), Window(3, 4, 10, 20))
+    np.testing.assert_array_equal(part, mask[3:13, 4:24])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seg.data.images import resize_image, resize_mask
-from seg.data.transforms import Augmentation, window_matrix
+from seg.data.transforms import Augmentation
 from seg.errors import ConfigError
 
 VOID = 255
@@ -143,13 +143,6 @@ def test_image_and_mask_move_together(settings: dict) -> None:
 def mass_centre(weights: np.ndarray) -> tuple[float, float]:
     y, x = np.indices(weights.shape)
     return (weights * y).sum() / weights.sum(), (weights * x).sum() / weights.sum()
-
-
-def test_zoom_by_hand() -> None:
-    """Zoom 2, no turn, window at the origin: output pixel centre x + 0.5 shows input (x + 0.5) / 2, that is index
-    x / 2 - 0.25."""
-    matrix = window_matrix((10, 20), (10, 20), (10, 20), scale=2.0, angle=0.0, top=0, left=0)
-    np.testing.assert_allclose(matrix, [[0.5, 0, -0.25], [0, 0.5, -0.25]], atol=1e-12)
 
 
 def test_zooming_in_shows_the_border_too() -> None:

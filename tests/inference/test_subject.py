@@ -22,7 +22,7 @@ def subject(tiny_config, tmp_path):
         samples.append(Sample(tmp_path / "images" / f"{name}.png", tmp_path / f"{name}.png", group))
     pixels = np.array([900, 50, 30, 10, 5, 3, 2])
     counts = ClassCounts(config.labels.names, 255, "index", pixels, pixels * 0 + 1, pixels * 0 + 1000, 0, 1, "0" * 64)
-    return Subject(Path("runs/x"), Path("best.keras"), config, counts, samples, [], None, Settings())
+    return Subject(Path("runs/x"), Path("best.keras"), config, counts, samples, [], np.ones(7), None, None, Settings())
 
 
 def test_facts_are_plain_and_do_not_depend_on_where_the_data_lies(subject):
@@ -76,11 +76,17 @@ def test_labels_that_were_read_otherwise_are_refused(subject, made_up_scores):
         comparison(subject, scores, subject, other)
 
 
+def opened(config, counts, settings):
+    weights = {name: float(1 + index) for index, name in enumerate(config.labels.names)}
+    return Subject.of_run(Path("runs/x"), Path("k"), config, counts, weights, None, settings)
+
+
 def test_the_split_must_be_there_and_the_loss_must_fit(tiny_config, subject):
     config = load_config(tiny_config)
     with pytest.raises(DataError, match=r"--split: got 'nightly', which runs/x's data does not have; allowed: train,"):
-        Subject.of_run(Path("runs/x"), Path("k"), config, subject.counts, Settings(split="nightly"))
+        opened(config, subject.counts, Settings(split="nightly"))
     with pytest.raises(ConfigError, match=r"runs/x: prior correction: the loss is cross_entropy \+ dice"):
-        Subject.of_run(Path("runs/x"), Path("k"), config, subject.counts, Settings(prior_correction=True))
-    found = Subject.of_run(Path("runs/x"), Path("k"), config, subject.counts, Settings(split="val"))
+        opened(config, subject.counts, Settings(prior_correction=True))
+    found = opened(config, subject.counts, Settings(split="val"))
+    assert found.weights.tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert [len(found.samples), len(found.val)] == [2, 2] and found.posterior_weights is None
