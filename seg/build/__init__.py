@@ -15,6 +15,7 @@ from seg.build.hyperparameters import hyperparameters
 from seg.build.images import clip, may_miss_pixels, needs_statistics, preprocessing
 from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
 from seg.build.models import network, optimizer
+from seg.build.prior import posterior_weights
 from seg.build.sampling import Sampling, sampling, sampling_warnings
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "optimizer",
     "pixel_weights",
     "plain_loss",
+    "posterior_weights",
     "preprocessing",
     "samples",
     "sampling",
