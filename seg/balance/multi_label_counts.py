@@ -188,8 +188,8 @@ def count_multi_label_masks(
             progress(done, pixels)
     digits = fingerprint_digits(fingerprint)
     of_class = tuple(
-        ClassCounts(SIDES, labels.ignore_index, encoding.name, *totals[:, k], int(void[k]), len(masks), digits)
-        for k in range(labels.num_classes)
+        ClassCounts(SIDES, labels.ignore_index, encoding.name, *sums, int(unlabelled), len(masks), digits)
+        for sums, unlabelled in zip(zip(*totals, strict=True), void, strict=True)
     )
     return MultiLabelCounts(labels.names, of_class)
 

@@ -165,3 +165,12 @@ def _views(sample: Sample, preprocessing: Preprocessing) -> list[View]:
             scored = Window(top - above, left - before, bottom - top, right - left)
             views.append(View(sample, Window(above, before, below - above, behind - before), scored))
     return views
+
+
+def middle_view(sample: Sample, preprocessing: Preprocessing) -> View:
+    """A view to draw: everything, or the middle tile of a large raster."""
+    if preprocessing.resize is not None or not isinstance(sample.image, Path) or not is_raster(sample.image):
+        return View(sample)
+    shape = image_size(sample.image)
+    size = [min(side, EVALUATION_TILE) for side in shape]
+    return View(sample, Window((shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2, size[0], size[1]))

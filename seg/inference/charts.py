@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the confusion matrix and the reliability diagram."""
+"""Pictures of an evaluation: the reliability diagram."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-MAX_NUMBERED_CLASSES = 30  # above, numbers in the confusion matrix would be too small to read
 DPI = 120
 
 

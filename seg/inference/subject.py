@@ -173,7 +173,7 @@ class Subject:
         Args:
             predictor: The run's model.
             scores: Of the rule to draw.
-            draw: From image, labels, prediction and label set to a picture (H, W, 3) uint8.
+            draw: From image, labels, prediction, label set and the class in focus to a picture (H, W, 3) uint8.
         """
         from seg.data.dataset import load_view
 
@@ -186,7 +186,7 @@ class Subject:
                 image, inputs, mask = load_view(view, labels, encoding, preprocessing)
                 logits = predictor(inputs[None])[0]
                 classes = scores.rule.decide(logits.reshape(mask.size, -1)).classes.reshape(mask.shape)
-                picture = draw(image, mask, classes, labels)
+                picture = draw(image, mask, classes, labels, index)
                 yield Picture(labels.names[index], which, f"IoU {iou[number, index]:.3f}, {names[number]}", picture)
 
 

@@ -47,7 +47,6 @@ def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndar
     colours = np.where(np.isnan(shares)[..., None], EMPTY, 255 - np.nan_to_num(shares)[..., None] * (255 - DARKEST))
     cells = np.repeat(np.repeat(colours.astype(np.uint8), cell, axis=0), cell, axis=1)
     picture.paste(Image.fromarray(cells), (left, top))
-    draw.rectangle((left - 1, top - 1, left + side, top + side), outline="gray")
     if numbered:
         for (row, column), share in np.ndenumerate(shares):
             if share >= SHOWN_SHARE:
@@ -66,6 +65,7 @@ def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndar
     labelled = Image.new("RGB", (side, 18), "white")
     ImageDraw.Draw(labelled).text((side / 2, 9), "labelled", font=_font(13), fill="black", anchor="mm")
     picture.paste(labelled.transpose(Image.Transpose.ROTATE_90), (MARGIN - 6, top))
+    draw.rectangle((left - 1, top - 1, left + side, top + side), outline="gray")
     return np.asarray(picture)
 
 

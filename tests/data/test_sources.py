@@ -14,7 +14,7 @@ from seg.data.images import resize_image, resize_mask
 from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding, read_mask
 from seg.data.preprocessing import Preprocessing, ValueRange
 from seg.data.samples import Sample
-from seg.data.sources import SampleSource, evaluation_views
+from seg.data.sources import SampleSource, evaluation_views, middle_view
 from seg.data.transforms import Augmentation
 from seg.data.windows import Window, whole
 from seg.errors import DataError
@@ -233,6 +233,8 @@ def test_tiles_score_each_pixel_once(sample: Sample, monkeypatch: pytest.MonkeyP
     assert (scored == 1).all()
     resized = Preprocessing(BANDS, (64, 64), None, (0.0,) * BANDS, (1.0,) * BANDS)
     assert evaluation_views([sample], resized)[0][1:] == (None, None)
+    assert middle_view(sample, source(sample).preprocessing).window == (43, 71, 64, 64)
+    assert middle_view(sample, resized).window is None
     assert len({view.name for view in views}) == len(views) and views[0].name == f"{sample.image.stem} 0 0"
 
 
@@ -240,6 +242,7 @@ def test_small_rasters_and_pictures_are_one_view(sample: Sample, tmp_path: Path)
     picture = Sample(tmp_path / "a.png", tmp_path / "b.png")
     views = evaluation_views([sample, picture], source(sample).preprocessing)
     assert [view[1:] for view in views] == [(None, None)] * 2
+    assert middle_view(picture, source(sample).preprocessing).window is None
     assert views[1].name == "a"
 
 
