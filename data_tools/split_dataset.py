@@ -180,7 +180,8 @@ def _groups_from_csv(path: Path, pool: Pool) -> list[str]:
     group_of = {(row["image"] or "").strip(): (row["group"] or "").strip() for row in rows}
     groups = []
     for name, sample in zip(pool.names, pool.samples, strict=True):
-        keys = [name + sample.image.suffix, sample.image.name, name, sample.image.stem]
+        image = sample.files[0]
+        keys = [name + image.suffix, image.name, name, image.stem]
         found = next((group_of[key] for key in keys if key in group_of), None)
         if not found:
             raise DataError(f"{path}: has no group for {keys[0]}, allowed: a row with its path, name or stem")

@@ -150,7 +150,7 @@ def _pairs(arguments: argparse.Namespace) -> list[Pair]:
     if not images.is_dir():
         return [(images, masks)]
     if masks is not None:
-        return [(one.image, one.mask) for one in paired_samples(images, masks, arguments.mask_suffix)]
+        return [one.files for one in paired_samples(images, masks, arguments.mask_suffix)]
     found = [path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise DataError(f"{images}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}")
@@ -180,9 +180,9 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
     try:
         with bar if console.is_terminal else nullcontext():
             task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
-            for (pair, rows), found in zip(jobs, pool.map(cut, jobs), strict=True):
+            for (pair, cut_here), found in zip(jobs, pool.map(cut, jobs), strict=True):
                 tiles[pair] += found
-                bar.advance(task, len(rows))
+                bar.advance(task, len(cut_here))
     finally:  # after an error only the rows at work are finished
         pool.shutdown(cancel_futures=True)
     return tiles

@@ -55,7 +55,7 @@ class Pool:
     @property
     def names(self) -> list[str]:
         """Each image's path relative to `root`, without its suffix, with forward slashes."""
-        return [Path(os.path.relpath(one.image, self.root)).with_suffix("").as_posix() for one in self.samples]
+        return [Path(os.path.relpath(one.files[0], self.root)).with_suffix("").as_posix() for one in self.samples]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def write_manifest(path: Path, pool: Pool, assignment: Assignment) -> list[str]:
     beside it, NAME.left_out.csv."""
     rows, left_out = [], []
     for name, sample, split, group in zip(pool.names, pool.samples, assignment.splits, assignment.groups, strict=True):
-        image, mask = (Path(os.path.relpath(file, pool.root)).as_posix() for file in (sample.image, sample.mask))
+        image, mask = (Path(os.path.relpath(file, pool.root)).as_posix() for file in sample.files)
         if split == LEFT_OUT:
             left_out.append((name, image, mask, group))
         else:
