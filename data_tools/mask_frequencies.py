@@ -28,7 +28,7 @@ from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics, coun
 from seg.balance.cache import CountCache
 from seg.balance.multi_label_report import MultiLabelReport
 from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import MASK_SUFFIXES
 from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.storage import File, is_url, list_files, write_bytes
@@ -186,10 +186,10 @@ def _folder_source(arguments: argparse.Namespace) -> Source:
         255 if arguments.ignore_index is None else arguments.ignore_index,
         multi_label=arguments.encoding == "multi_label",
     )
-    splits = {split: list_files(folder, IMAGE_SUFFIXES) for split, folder in folders.items()}
+    splits = {split: list_files(folder, MASK_SUFFIXES) for split, folder in folders.items()}
     for split, masks in splits.items():
         if not masks:
-            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(MASK_SUFFIXES))}")
     # One folder's masks are named from it, the masks of several from where they part.
     local = [Path(folder).absolute() for folder in folders.values() if not is_url(folder)]
     root = Path(os.path.commonpath(local)) if local else Path()

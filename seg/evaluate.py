@@ -110,7 +110,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     from seg.training.hardware import environment, start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.training.overlay import panel
+    from seg.training.panels import panel_of
     from seg.training.segmenter import load_segmenter
 
     model = load_segmenter(subject.checkpoint)
@@ -125,7 +125,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     if other is not None:
         other_scores = other.scores(other.predictor(load_segmenter(other.checkpoint)))
         content["against"] = comparison(subject, scores, other, other_scores)
-    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel)))
+    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel_of)))
     _print(content, folder)
 
 
@@ -168,8 +168,8 @@ def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> N
         "image_size": list(resize) if resize else "as stored",
         "binary_cross_entropy": float(logs["loss"]),
     }
-    write_multi_label_report(folder, matrix, results, config.labels.names, facts)
-    console.print(scores_table(results, config.labels.names, title=f"{split}: {len(splits[split])} images"))
+    write_multi_label_report(folder, matrix, results, config.labels.class_names, facts)
+    console.print(scores_table(results, config.labels.class_names, title=f"{split}: {len(splits[split])} images"))
     console.print(f"written to {folder}")
 
 
@@ -180,10 +180,11 @@ def _write(
 
     from seg.balance.charts import frequency_chart
     from seg.config import dump_config
-    from seg.inference.charts import confusion_matrix_png, reliability_png
+    from seg.inference.charts import reliability_png
     from seg.inference.page import report_page
     from seg.inference.report import write_report
     from seg.inference.results import image_rows
+    from seg.metrics.confusion_chart import confusion_matrix_png
 
     labels = subject.config.labels.label_set()
     charts = {

@@ -87,14 +87,15 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: A path is missing, a folder has no image, or two images would get the same name.
     """
-    from seg.data.samples import SUFFIXES, stem
+    from seg.data.images import SAMPLE_SUFFIXES
+    from seg.data.samples import stem
 
     images: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
+            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SAMPLE_SUFFIXES))
             if not found:
-                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(SUFFIXES))}")
+                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
         elif path.is_file():
             found = [path]
         else:

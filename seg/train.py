@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
-    from seg.training.callbacks import OverlaySample
+    from seg.training.callbacks import SegmentationTensorBoard
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
 
@@ -93,17 +93,16 @@ def train(config: Config, run: RunDir) -> None:
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
         val = build.evaluation_data(config, splits["val"], statistics)
-        drawn_by = sampling.drawn_by if sampling else (None, None)
         if not finished(config, log):
+            board = cockpit(config, run, splits["val"], counts, weights, sampling, statistics)
+            sampler, copy_paste = sampling.drawn_by if sampling else (None, None)
             model.fit(
-                build.training_data(config, splits["train"], len(log), *drawn_by, statistics),
+                build.training_data(config, splits["train"], len(log), sampler, copy_paste, statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(
-                    config, run, log, steps, splits["val"], class_rows(counts, weights, sampling), statistics
-                ),
+                callbacks=callbacks(config, run, log, steps, [board]),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -164,7 +163,9 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Cla
     if artefact is not None:
         counts = build.load_counts(config, Path(artefact))
         try:
-            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
@@ -214,6 +215,9 @@ def start_run(
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if isinstance(counts, ClassCounts) and counts.moved_pixels:
+        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
     if sampling:
         console.print(sampling.told())
     if config.class_weights.online is not None:
@@ -331,48 +335,58 @@ def callbacks(
     run: RunDir,
     log: list[dict[str, str]],
     steps: int,
-    val: Sequence[Sample],
-    classes: list[tuple[str, ...]],
-    statistics: BandStatistics | None = None,
+    watching: Sequence[keras.callbacks.Callback],
 ) -> list[keras.callbacks.Callback]:
-    """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
-    from seg import build
+    """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg.training import callbacks as on
 
-    lines = ["| " + " | ".join(row) + " |" for row in classes]
-    texts = {
-        "classes": "\n".join([lines[0], "|---" * len(classes[0]) + "|", *lines[1:]]),
-        "config": f"```yaml\n{dump_config(config)}```",
-    }
     history = [float(row[on.MONITOR]) for row in log]
     return [
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
-        on.TensorBoardLog(
-            run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val, statistics)
-        ),
+        *watching,
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 
 
-def overlay_samples(
-    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
-) -> list[OverlaySample]:
-    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them; of large
-    rasters their middle."""
+def cockpit(
+    config: Config,
+    run: RunDir,
+    val: Sequence[Sample],
+    counts: ClassCounts | MultiLabelCounts,
+    weights: np.ndarray,
+    sampling: Sampling | None = None,
+    statistics: BandStatistics | None = None,
+) -> SegmentationTensorBoard:
+    """What writes the run's TensorBoard files."""
     from seg import build
-    from seg.data.dataset import load_view
-    from seg.data.sources import middle_view
-    from seg.training.callbacks import OverlaySample
+    from seg.data.sources import evaluation_views
+    from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 
-    count = min(config.output.overlays, len(samples))
-    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
     preprocessing = build.preprocessing(config, statistics)
-    labels, encoding = build.label_set(config), build.mask_encoding(config)
-    drawn = [load_view(middle_view(sample, preprocessing), labels, encoding, preprocessing) for sample in chosen]
-    return [OverlaySample(sample.image.stem, *view) for sample, view in zip(chosen, drawn, strict=True)]
+    views = evaluation_views(val, preprocessing)
+    head, *rows = class_rows(counts, weights, sampling)
+    rows = [rows[index] for index in np.argsort(counts.frequencies, kind="stable")]  # the rarest first
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return SegmentationTensorBoard(
+        run.tensorboard,
+        build.label_set(config),
+        counts=counts,
+        class_weights=weights,
+        samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
+        sample_names=[view.name for view in views],
+        picture=preprocessing.shown,
+        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        texts={
+            "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
+            "config": f"```yaml\n{dump_config(config)}```",
+            "resume": f"```\npython -m seg.train --resume {run.path}\n```",
+        },
+        hparams=build.hyperparameters(config),
+        run_name=run.path.name,
+    )
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:

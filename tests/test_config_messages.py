@@ -17,7 +17,7 @@ training: {epochs: 3, batch_size: 2}
 """
 SECTIONS = (
     "name, seed, labels, data, input, augmentation, class_weights, sampler, pixel_weights, model, loss, optimizer, "
-    "schedule, training, output"
+    "schedule, training, output, tensorboard"
 )
 SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
@@ -171,7 +171,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         (
             "labels.encoding=index",
             "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary, "
-            "multi_label",
+            "values, multi_label",
         ),  # fmt: skip
         ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry

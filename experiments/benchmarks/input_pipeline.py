@@ -30,18 +30,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import albumentations
 import cv2
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from seg.data.dataset import Preprocessing, training_batches
 from seg.data.images import write_png
 from seg.data.masks import IndexEncoding, write_mask
 from seg.data.pixel_cache import PixelCache
@@ -54,7 +53,6 @@ BATCH_SIZE = 8
 CROP = (256, 256)
 VOID = 255
 LABELS = LabelSet.from_names([f"class_{index}" for index in range(12)])
-PREPROCESSING = Preprocessing(3, None, None, (0.5,) * 3, (0.25,) * 3)
 AUGMENTATION = Augmentation(
     horizontal_flip=0.5,
     scale=(0.5, 2.0),
@@ -67,11 +65,21 @@ AUGMENTATION = Augmentation(
 GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG": ((1024, 1024), ".png", 24)}
 
 
-def seg_batches(samples: Sequence[Sample], workers: int, cache: PixelCache | None = None) -> Iterator[Any]:
+@cache
+def preprocessing() -> Any:
+    """Made where it is needed: the module that has it imports TensorFlow, which torch's processes do without."""
+    from seg.data.dataset import Preprocessing
+
+    return Preprocessing(3, None, None, (0.5,) * 3, (0.25,) * 3)
+
+
+def seg_batches(samples: Sequence[Sample], workers: int, kept: PixelCache | None = None) -> Iterator[Any]:
     """The pipeline that training uses."""
+    from seg.data.dataset import training_batches
+
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0, "epochs": 100_000, "workers": workers}
     return iter(
-        training_batches(samples, LABELS, IndexEncoding(), PREPROCESSING, AUGMENTATION, cache=cache, **settings)
+        training_batches(samples, LABELS, IndexEncoding(), preprocessing(), AUGMENTATION, cache=kept, **settings)
     )
 
 
@@ -98,7 +106,7 @@ class TorchSamples:
 def segs_transforms(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """seg's own, in a worker process of torch."""
     image, mask = AUGMENTATION(image, mask, seed)
-    return PREPROCESSING.prepare(image), mask
+    return preprocessing().prepare(image), mask
 
 
 STOCK = albumentations.Compose([
@@ -122,7 +130,7 @@ def torch_batches(samples: Sequence[Sample], workers: int, transform: Callable[.
     """torch's DataLoader with `workers` processes."""
     import torch
 
-    dataset = TorchSamples(samples, transform)
+    dataset: Any = TorchSamples(samples, transform)
     return iter(torch.utils.data.DataLoader(dataset, BATCH_SIZE, num_workers=workers, multiprocessing_context="spawn"))
 
 
@@ -146,15 +154,27 @@ def cpu_seconds() -> float:
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
+def settle() -> None:
+    """Waits until the pipelines that were timed before have made what they keep ready."""
+    before = -1.0
+    while (now := cpu_seconds()) - before > 0.02:
+        before = now
+        time.sleep(0.1)
+
+
 def measure(batches: Iterator[Any], seconds: float) -> tuple[float, float]:
     """Images a second and CPU milliseconds an image over `seconds`, after the batches that lay ready."""
+    settle()
+    cpu = cpu_seconds()
     for _ in range(READY):
         next(batches)
-    count, start, cpu = 0, time.perf_counter(), cpu_seconds()
+    count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         next(batches)
-        count += BATCH_SIZE
-    return count / (time.perf_counter() - start), 1000 * (cpu_seconds() - cpu) / count
+        count += 1
+    speed = BATCH_SIZE * count / (time.perf_counter() - start)
+    settle()  # as many batches lie ready as before, so that READY + count were made
+    return speed, 1000 * (cpu_seconds() - cpu) / (BATCH_SIZE * (READY + count))
 
 
 READY = 6  # torch keeps 2 batches a worker ready, tf.data 2 and the images under way
@@ -201,14 +221,14 @@ def generate(folder: Path, size: tuple[int, int], suffix: str, number: int) -> l
     for index in range(number):
         image, mask = draw_scene(max(size), index)
         image, mask = image[: size[0], : size[1]], mask[: size[0], : size[1]]
-        sample = Sample(folder / f"{index}{suffix}", folder / f"{index}_mask.png")
+        image_file, mask_file = folder / f"{index}{suffix}", folder / f"{index}_mask.png"
         if suffix == ".png":
-            write_png(sample.image, np.ascontiguousarray(image))
+            write_png(image_file, np.ascontiguousarray(image))
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(sample.image), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        write_mask(sample.mask, np.ascontiguousarray(mask))
-        samples.append(sample)
+            cv2.imwrite(str(image_file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_mask(mask_file, np.ascontiguousarray(mask))
+        samples.append(Sample(image_file, mask_file))
     time.sleep(2.1)  # files as young as that are not kept by a cache: they could change within the clock's tick
     return samples
 
@@ -219,9 +239,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="CamVid's folder: images/train and masks/train")
     parser.add_argument("--workers", type=int, default=2, help="threads, or processes of torch (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a pipeline in a round (default: %(default)s)")
+    parser.add_argument("--files", type=int, help="of each set at most; left out: all")
     parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     console = Console()
+    import tensorflow as tf
+
     tf.config.set_visible_devices([], "GPU")
     with tempfile.TemporaryDirectory() as folder:
         for name, (size, suffix, number) in GENERATED.items():
@@ -230,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 name, samples = "CamVid, 480 x 360 JPEG + PNG", samples_from_folders(arguments.camvid)["train"]
             else:
                 samples = generate(own, size, suffix, number)
+            samples = samples[: arguments.files]
             console.rule(f"{name}, {len(samples)} files")
             for workers in sorted({1, arguments.workers}):
                 compare(samples, own, workers, arguments.seconds, arguments.rounds, console)

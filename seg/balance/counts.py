@@ -35,13 +35,14 @@ class ClassCounts:
     Attributes:
         names: The C class names; index = class.
         ignore_index: The value that stood for void.
-        encoding: The name of the encoding that the masks were read with.
+        encoding: How the masks were read: `MaskEncoding.description`, for plain encodings their name.
         pixel_counts: (C,) int64, n_c: pixels of each class.
         image_counts: (C,) int64: masks that contain the class.
         image_pixels: (C,) int64: labelled pixels (of any class) of the masks that contain the class.
         void_pixels: Pixels without a label.
         num_images: Masks counted.
         fingerprint: Of the file list, see `fingerprint_files`.
+        moved_pixels: Pixels that took the nearest class colour, within the encoding's tolerance.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class ClassCounts:
     void_pixels: int
     num_images: int
     fingerprint: str
+    moved_pixels: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -89,6 +91,7 @@ class ClassCounts:
             self.void_pixels + other.void_pixels,
             self.num_images + other.num_images,
             fingerprint_digits(int(self.fingerprint, 16) + int(other.fingerprint, 16)),
+            self.moved_pixels + other.moved_pixels,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -134,6 +137,7 @@ class ClassCounts:
             content["void_pixels"],
             content["num_images"],
             content["fingerprint"],
+            content.get("moved_pixels", 0),  # files of the first versions have no such key
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -146,6 +150,7 @@ class ClassCounts:
             "num_images": self.num_images,
             "fingerprint": self.fingerprint,
             "void_pixels": self.void_pixels,
+            "moved_pixels": self.moved_pixels,
             "pixel_counts": self.pixel_counts.tolist(),
             "image_counts": self.image_counts.tolist(),
             "image_pixels": self.image_pixels.tolist(),
@@ -224,8 +229,8 @@ def content_problems(content: Any) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return [f"class_names: got {names!r}, allowed: a list of names"]
     problems = []
-    for key in ("ignore_index", "num_images", "void_pixels"):
-        if not _is_count(content.get(key)):
+    for key in ("ignore_index", "num_images", "void_pixels", "moved_pixels"):
+        if not _is_count(content.get(key, 0 if key == "moved_pixels" else None)):
             problems.append(f"{key}: got {content.get(key)!r}, allowed: an integer of 0 or more")
     for key in ("pixel_counts", "image_counts", "image_pixels"):
         values = content.get(key)

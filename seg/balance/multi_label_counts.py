@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from seg.balance.counting import in_order
 from seg.balance.counts import (
     FORMAT_KEYS,
     RECOUNT,
@@ -29,6 +28,7 @@ from seg.balance.counts import (
 )
 from seg.data.multi_label_masks import MultiLabelEncoding, count_planes
 from seg.data.storage import File, common_folder, file_state, relative_name, write_bytes
+from seg.data.threads import in_order
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -131,6 +131,7 @@ class MultiLabelCounts:
                 problems += [f"class '{name}': {problem}" for problem in content_problems(one)]
         if problems:
             raise DataError(f"{path}: not a valid counts file of multi-label masks: {'; '.join(problems)}; {RECOUNT}")
+        assert isinstance(classes, dict)
         return cls(tuple(classes), tuple(map(ClassCounts.from_json, single)))
 
     def to_json(self) -> dict[str, Any]:
@@ -188,7 +189,17 @@ def count_multi_label_masks(
             progress(done, pixels)
     digits = fingerprint_digits(fingerprint)
     of_class = tuple(
-        ClassCounts(SIDES, labels.ignore_index, encoding.name, *totals[:, k], int(void[k]), len(masks), digits)
+        ClassCounts(
+            SIDES,
+            labels.ignore_index,
+            encoding.name,
+            pixel_counts=totals[0, k],
+            image_counts=totals[1, k],
+            image_pixels=totals[2, k],
+            void_pixels=int(void[k]),
+            num_images=len(masks),
+            fingerprint=digits,
+        )
         for k in range(labels.num_classes)
     )
     return MultiLabelCounts(labels.names, of_class)

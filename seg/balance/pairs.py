@@ -16,7 +16,7 @@ from seg.balance.counting import Progress, count_masks
 from seg.balance.counts import ClassCounts, fingerprint_files
 from seg.data.band_statistics import BandCounter, BandStatistics, Clip
 from seg.data.mask_counts import mask_pixels
-from seg.data.masks import MaskEncoding, read_mask
+from seg.data.masks import MaskEncoding, read_mask_and_moved
 from seg.data.reading import Bands, is_plain, read_values, stored_blocks
 from seg.data.samples import Sample
 from seg.data.storage import File
@@ -64,15 +64,19 @@ def count_pairs(
         waiting.setdefault(sample.mask, []).append((index, sample))
     lock = threading.Lock()
 
-    def count_pair(mask_file: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+    def count_pair(mask_file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
         with lock:  # images may share a mask, which is then counted once for each
             index, sample = waiting[mask_file].pop()
         by_window = not is_plain(mask_file) and not labels.multi_label
-        stored = None if by_window else read_mask(mask_file, labels, encoding)
+        stored, moved = (None, 0) if by_window else read_mask_and_moved(mask_file, labels, encoding)
         counts = np.zeros(labels.num_classes + 1, np.int64)
         for window in stored_blocks(sample.image):
             values, missing = read_values(sample.image, bands, window, nodata)
-            mask = _part(stored, window) if stored is not None else read_mask(mask_file, labels, encoding, window)
+            if stored is not None:
+                mask = _part(stored, window)
+            else:
+                mask, part_moved = read_mask_and_moved(mask_file, labels, encoding, window)
+                moved += part_moved
             if mask.shape[:2] != values.shape[:2]:
                 raise DataError(f"{sample.image} and its mask {mask_file} differ in size; allowed: the same size")
             labelled = mask != labels.ignore_index
@@ -87,7 +91,7 @@ def count_pairs(
                 counts += mask_pixels(np.ascontiguousarray(mask), labels)
             if bands_counter is not None:
                 bands_counter.add(index, sample.image, values, valid)
-        return counts
+        return counts, moved
 
     masks = [sample.mask for sample in samples]
     counts = count_masks(masks, labels, encoding, root=root, workers=workers, counter=count_pair, progress=progress)

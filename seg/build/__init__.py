@@ -11,6 +11,7 @@ from seg.build.data import (
     samples,
     training_data,
 )
+from seg.build.hyperparameters import hyperparameters
 from seg.build.images import clip, may_miss_pixels, needs_statistics, preprocessing
 from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
 from seg.build.models import network, optimizer
@@ -24,6 +25,7 @@ __all__ = [
     "confusion",
     "count_classes",
     "evaluation_data",
+    "hyperparameters",
     "label_set",
     "load_counts",
     "loss",

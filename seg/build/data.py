@@ -10,9 +10,18 @@ from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_
 from seg.balance.cache import user_cache_folder
 from seg.build.images import preprocessing
 from seg.config_data import DiskCache, FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks
+from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
 from seg.config_tree import Config
-from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.masks import (
+    BinaryEncoding,
+    ColourEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    StoredEncoding,
+    ValueEncoding,
+)
 from seg.data.multi_label_masks import MultiLabelEncoding, planes_size
 from seg.data.reading import check_pairs, image_size
 from seg.data.samples import (
@@ -48,15 +57,31 @@ def label_set(config: Config) -> LabelSet:
 
 def mask_encoding(config: Config) -> MaskEncoding:
     """How mask files store the classes."""
-    match config.labels.encoding:
+    return labels_and_encoding(config.labels)[1]
+
+
+def labels_and_encoding(labels: Labels) -> tuple[LabelSet, MaskEncoding]:
+    """The classes, and how mask files store them."""
+    stored = stored_encoding(labels)
+    if not labels.merge or isinstance(stored, MultiLabelEncoding):
+        return labels.label_set(), stored
+    return labels.label_set(), MergedEncoding(stored, labels.stored_label_set(), labels.merged_indices())
+
+
+def stored_encoding(labels: Labels) -> StoredEncoding | MultiLabelEncoding:
+    """How mask files store their own classes, before any are merged."""
+    match labels.encoding:
         case IndexMasks():
-            return IndexEncoding()
+            return IndexEncoding(labels.ignore_values)
         case PaletteMasks():
-            return PaletteEncoding()
+            return PaletteEncoding(labels.ignore_values)
         case ColourMasks() as section:
-            return ColourEncoding(section.void_colours)
+            return ColourEncoding(section.void_colours, section.tolerance)
         case BinaryMasks() as section:
-            return BinaryEncoding(section.threshold)
+            return BinaryEncoding(section.threshold, labels.ignore_values)
+        case ValueMasks() as section:
+            values = tuple((value, labels.names.index(name)) for value, name in section.values.items())
+            return ValueEncoding(values, labels.ignore_values)
         case MultiLabelMasks():
             return MultiLabelEncoding()
         case _ as never:
@@ -152,7 +177,7 @@ def pixel_weights(config: Config) -> BorderWeights | None:
         return None
     from seg.data.border_map import BorderWeights
 
-    classes = [config.labels.names.index(name) for name in section.classes]
+    classes = [config.labels.class_names.index(name) for name in section.classes]
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
 
 

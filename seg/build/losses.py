@@ -64,7 +64,7 @@ def online_weights(config: Config) -> OnlineClassWeights | None:
     if section.scheme == "effective_number":
         effective = {"beta": section.beta, "unit": section.unit}
     return OnlineClassWeights(
-        len(config.labels.names),
+        len(config.labels.class_names),
         section.scheme,
         momentum=section.online,
         ignore_index=config.labels.ignore_index,
@@ -95,7 +95,7 @@ def confusion(config: Config) -> ConfusionMatrix | MultiLabelConfusion:
     from seg.metrics.multi_label import MultiLabelConfusion
 
     metric = MultiLabelConfusion if config.labels.multi_label else ConfusionMatrix
-    return metric(config.labels.names, config.labels.ignore_index)
+    return metric(config.labels.class_names, config.labels.ignore_index)
 
 
 def _term(term: LossTerm, class_weights: np.ndarray, labels: Labels) -> SegmentationLoss:

@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +144,12 @@ def training_batches(
     shape = (batch_size, *load.size, preprocessing.bands)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(BatchLoader(load, workers), shape, labels.mask_axes, weighted=pixel_weights is not None),
+        _tensor_loader(
+            BatchLoader(load, preprocessing.bands, workers),
+            shape,
+            labels.mask_axes,
+            weighted=pixel_weights is not None,
+        ),
         num_parallel_calls=LOADED_BATCHES,
         deterministic=True,
     ).prefetch(PREFETCHED_BATCHES)
@@ -155,25 +160,27 @@ def training_batches(
 class BatchLoader:
     """From the draws of a batch (N, 4) to its arrays, made by a pool of threads; safe for threads itself."""
 
-    def __init__(self, load: Callable[[np.ndarray], tuple[np.ndarray, ...]], workers: int | None) -> None:
+    def __init__(self, load: TrainingLoader, bands: int, workers: int | None) -> None:
         """`load` makes one draw's arrays."""
-        self._load = load
+        self._load, self._shape = load, (*load.size, bands)
         self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
 
     def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
         """(images (N, H, W, bands) float32, masks (N, H, W[, K]) uint8[, weights (N, H, W) float32])."""
-        batch: list[np.ndarray] = []
-        futures = [self._pool.submit(self._load, draw) for draw in draws]
+        images = _aligned((len(draws), *self._shape), np.dtype(np.float32))
+        futures: list[Future[tuple[np.ndarray, ...]]] = []
         try:
-            for number, future in enumerate(futures):
-                arrays = future.result()
-                batch = batch or [_aligned((len(draws), *each.shape), each.dtype) for each in arrays]
-                for whole, each in zip(batch, arrays, strict=True):
-                    whole[number] = each
+            futures = [self._pool.submit(self._load, *pair) for pair in zip(draws, images, strict=True)]
+            maps = [future.result() for future in futures]
+        except RuntimeError:
+            if futures or not self._pool._shutdown:
+                raise
+            # Python is at its end, and no one will see this batch; TensorFlow would report an error.
+            maps = [self._load(*pair) for pair in zip(draws, images, strict=True)]
         finally:
             for future in futures:  # of a batch that failed
                 future.cancel()
-        return tuple(batch)
+        return images, *(np.stack(each) for each in zip(*maps, strict=True))
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -227,17 +234,18 @@ class TrainingLoader:
         first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
         self.size: tuple[int, int] = (first[0], first[1])
 
-    def __call__(self, draw: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(image (H, W, bands) float32, mask (H, W[, K]) uint8[, weights (H, W) float32])."""
+    def __call__(self, draw: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Writes the image to `out` (H, W, bands) float32; returns mask (H, W[, K]) uint8[, weights (H, W) float32]."""
         epoch, index, crop, aim = (int(value) for value in draw)
         sample = self._samples[index]
         if self._augmentation is not None and not self._source.reads_plainly(sample.image):
-            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop))
+            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop), out)
         image, mask = self._pair(index)
         self._check_size(sample, mask.shape[:2])
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
         if self._augmentation is None:
-            return self._preprocessing.prepare(image), mask, *maps
+            self._preprocessing.prepare(image, out=out)
+            return mask, *maps
         seed = sample_seed(self._seed, epoch, index, crop)
         target = self._sampler.target(index, aim, seed) if self._sampler else None
         drawn = self._augmentation.draw(mask.shape[:2], seed, target)
@@ -246,16 +254,19 @@ class TrainingLoader:
         if self._copy_paste is not None:
             image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
-        return self._preprocessing.prepare(image), mask, *maps
+        self._preprocessing.prepare(image, out=out)
+        return mask, *maps
 
-    def _of_source(self, augmentation: Augmentation, index: int, aim: int, seed: int) -> tuple[np.ndarray, ...]:
+    def _of_source(
+        self, augmentation: Augmentation, index: int, aim: int, seed: int, out: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """Of a sample that is read by windows."""
         source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
         self._check_size(source.sample, source.shape)
         target = self._sampler.target(index, aim, seed) if self._sampler else None
         pixels, missing = augmentation.of_source(source, seed, target)
-        maps = [pixels.mask] if pixels.weights is None else [pixels.mask, pixels.weights]
-        return self._preprocessing.prepare(pixels.image, missing), *maps
+        self._preprocessing.prepare(pixels.image, missing, out)
+        return (pixels.mask,) if pixels.weights is None else (pixels.mask, pixels.weights)
 
     def _check_size(self, sample: Sample, shape: tuple[int, ...]) -> None:
         if not self._any_size and shape != self.size:

@@ -22,11 +22,14 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from seg.data.gif import GIF_SIGNATURES, gif_size
 from seg.data.storage import File, read_bytes, unreadable, write_bytes
 from seg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 VOLUME_SUFFIXES = (".nii", ".nii.gz")  # read by seg.data.volumes
+SAMPLE_SUFFIXES = (*IMAGE_SUFFIXES, *VOLUME_SUFFIXES)
+MASK_SUFFIXES = (*SAMPLE_SUFFIXES, ".gif")
 
 # Images are read by several threads at once already; OpenCV's own threads would only fight them for the cores.
 cv2.setNumThreads(0)
@@ -47,7 +50,7 @@ class Header:
     """What a file says about its pixels before any of them is decoded.
 
     Attributes:
-        format: "PNG", "JPEG" or "TIFF".
+        format: "PNG", "JPEG", "TIFF" or "GIF" (masks only).
         kind: "gray", "gray with alpha", "RGB", "RGB with alpha" or "palette".
         bits: Bits of one value (of one palette index): 1, 2, 4, 8 or 16.
         height: Rows.
@@ -85,6 +88,8 @@ def read_image(path: Path, bands: int) -> np.ndarray:
         raise ValueError(f"bands: got {bands}, allowed: 1 or 3")
     data = read_bytes(path)
     header = parse_header(io.BytesIO(data), path)
+    if header.format == "GIF":
+        raise DataError(f"{path}: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF")
     pixels = decode_pixels(data, header, path)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if bands == 3 else pixels[..., None]
@@ -111,7 +116,7 @@ def parse_header(file: BinaryIO, path: File) -> Header:
     """Reads the header of an open file; `path` only serves messages.
 
     Raises:
-        DataError: No PNG, JPEG or TIFF, a broken header, or pixels that this package does not read.
+        DataError: No PNG, JPEG, TIFF or GIF, a broken header, or pixels that this package does not read.
     """
     start = file.read(len(PNG_SIGNATURE))
     file.seek(0)
@@ -122,6 +127,8 @@ def parse_header(file: BinaryIO, path: File) -> Header:
         parse = _jpeg_header
     elif start.startswith(_TIFF_SIGNATURES):
         parse = _tiff_header
+    elif start.startswith(GIF_SIGNATURES):
+        parse = _gif_header
     if parse is None:
         begins = f"begins with {start!r}" if start else "is empty"
         raise DataError(f"{path}: is no image that can be read (it {begins}), allowed: PNG, JPEG, TIFF")
@@ -147,6 +154,10 @@ def _jpeg_header(file: BinaryIO, path: File) -> Header:
     if image.mode not in _JPEG_KINDS:
         raise DataError(f"{path}: is a {image.mode} JPEG, allowed: gray or RGB")
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
+
+
+def _gif_header(file: BinaryIO, path: File) -> Header:
+    return Header("GIF", "palette", 8, *gif_size(file.read(10)))
 
 
 def tiff_pages(file: BinaryIO, path: File) -> list[ImageFileDirectory_v2]:

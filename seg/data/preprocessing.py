@@ -128,13 +128,16 @@ class Preprocessing:
             image = np.where(missing, fill.astype(image.dtype), image)
         return image, missing
 
-    def prepare(self, image: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
+    def prepare(
+        self, image: np.ndarray, missing: np.ndarray | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """What the model sees, (H, W, bands) float32.
 
         Args:
             image: What `read` returned, uint8 or uint16, or what `augmentable` or `unit` did: uint8, or float32 where
                 0 and 1 are the ends of the value range.
             missing: (H, W, bands) bool: these become 0, the mean; or None.
+            out: Contiguous, written to and returned, where it is given.
         """
         image = self.augmentable(image)
         one = 255.0 if image.dtype == np.uint8 else 1.0
@@ -143,7 +146,8 @@ class Preprocessing:
         # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
         scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
         offset = np.tile((-mean / std).astype(np.float32), width)
-        rows = np.multiply(image.reshape(height, width * bands), scale, dtype=np.float32)
+        flat = None if out is None else out.reshape(height, width * bands)
+        rows = np.multiply(image.reshape(height, width * bands), scale, out=flat, dtype=np.float32)
         rows += offset
         prepared = rows.reshape(height, width, bands)
         if missing is not None:
@@ -154,3 +158,8 @@ class Preprocessing:
         """What to show of `augmentable`'s or `unit`'s image: its first three bands, or its first of fewer."""
         image = self.augmentable(image)
         return np.ascontiguousarray(image[..., : 3 if image.shape[2] >= 3 else 1])
+
+    def shown(self, inputs: np.ndarray) -> np.ndarray:
+        """`picture` of what `prepare` made of an image: (h, w, 1 or 3) float32 in [0, 1]."""
+        unit = inputs * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        return self.picture(np.clip(unit, 0, 1))

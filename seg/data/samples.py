@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
 from seg.data.storage import VolumeSlice
 from seg.errors import ConfigError, DataError
 
-SUFFIXES = IMAGE_SUFFIXES + VOLUME_SUFFIXES
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
 TABLE_COLUMNS = ("image", "mask", "split", "group")
@@ -38,6 +37,12 @@ class Sample:
     image: Path | VolumeSlice
     mask: Path | VolumeSlice
     group: str = ""
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Image and mask of a sample that is no slice."""
+        assert isinstance(self.image, Path) and isinstance(self.mask, Path)
+        return self.image, self.mask
 
 
 Splits = dict[str, list[Sample]]
@@ -89,7 +94,7 @@ def samples_from_table(root: Path, table: Path) -> Splits:
     """
     splits: Splits = {}
     missing = []
-    for line, row in _table_rows(table):
+    for line, row in table_rows(table):
         split = row["split"]
         if split not in SPLITS:
             raise DataError(f"{table}, line {line}: split '{split}', allowed: {', '.join(SPLITS)}{_nearest(split)}")
@@ -136,7 +141,21 @@ def samples_from_fractions(
     """
     _check_fractions(fractions, block_size)
     samples = _pairs(Path(root, images), Path(root, masks), mask_suffix)
-    blocks = [samples[start : start + block_size] for start in range(0, len(samples), block_size)]
+    splits = split_blocks(samples, fractions, seed, block_size)
+    empty = [split for split in splits if not splits[split]]
+    if empty:
+        raise DataError(
+            f"{root}: {len(samples)} samples in {-(-len(samples) // block_size)} blocks of {block_size} leave "
+            f"{', '.join(empty)} empty; "
+            "allowed: a smaller block_size or larger fractions"
+        )
+    _check_splits(splits, root)
+    return splits
+
+
+def split_blocks(samples: Sequence[Sample], fractions: Mapping[str, float], seed: int, block_size: int) -> Splits:
+    """The rule of `samples_from_fractions`, unchecked: a split may be left empty."""
+    blocks = [list(samples[start : start + block_size]) for start in range(0, len(samples), block_size)]
     order = sorted(range(len(blocks)), key=lambda block: hashlib.sha256(f"{seed}:{block}".encode()).digest())
     splits: Splits = {}
     start, share, total = 0, 0.0, sum(fractions[split] for split in SPLITS if split in fractions)
@@ -145,14 +164,16 @@ def samples_from_fractions(
         stop = int(share / total * len(blocks) + 0.5)  # cumulative: the last split ends with the last block
         splits[split] = [sample for block in sorted(order[start:stop]) for sample in blocks[block]]
         start = stop
-    empty = [split for split in splits if not splits[split]]
-    if empty:
-        raise DataError(
-            f"{root}: {len(samples)} samples in {len(blocks)} blocks of {block_size} leave {', '.join(empty)} empty; "
-            "allowed: a smaller block_size or larger fractions"
-        )
-    _check_splits(splits, root)
     return splits
+
+
+def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sample]:
+    """All samples of one folder of images and one of masks, in natural order of their names.
+
+    Raises:
+        DataError: As in `samples_from_folders`.
+    """
+    return _pairs(images, masks, mask_suffix)
 
 
 def check_sizes(
@@ -188,7 +209,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sample]:
-    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder)
+    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder, MASK_SUFFIXES)
     if images_folder.resolve() == masks_folder.resolve():
         if not mask_suffix:
             raise ConfigError(f"images and masks: both are {images_folder}; allowed: two folders, or a mask_suffix")
@@ -207,20 +228,21 @@ def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sa
     if problems:
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
-            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes {' '.join(SUFFIXES)}"
+            f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
+            f"{' '.join(MASK_SUFFIXES)}"
         )
     return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def _files_by_stem(folder: Path, suffixes: Sequence[str] = SAMPLE_SUFFIXES) -> dict[str, Path]:
     """Stem -> image file, in natural order. Hidden files and other suffixes are not looked at."""
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")]
+    files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")]
     if not files:
         others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
-        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(SUFFIXES)}{others}")
+        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")
     stems = Counter(stem(path) for path in files)
     twice = [path.name for path in files if stems[stem(path)] > 1]
     if twice:
@@ -233,8 +255,12 @@ def stem(path: Path) -> str:
     return path.stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else path.stem
 
 
-def _table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of a CSV file whose shape has been checked."""
+def table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, cells by column) of a CSV file of samples whose shape has been checked.
+
+    Raises:
+        DataError: It cannot be read, or a column or cell is missing, unknown or one too many.
+    """
     try:
         with Path(table).open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
             reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)

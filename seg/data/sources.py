@@ -134,6 +134,12 @@ class View(NamedTuple):
     window: Window | None = None
     scored: Window | None = None
 
+    @property
+    def name(self) -> str:
+        """The image's, with the first row and column of a window."""
+        stem = self.sample.image.stem
+        return stem if self.window is None else f"{stem} {self.window.top} {self.window.left}"
+
 
 def evaluation_views(samples: Sequence[Sample], preprocessing: Preprocessing) -> list[View]:
     """Each sample as one view, but a large raster as tiles that score each pixel once and see `EVALUATION_MARGIN` more.

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the confusion matrix and the reliability diagram."""
+"""Pictures of an evaluation: the reliability diagram."""
 
 from __future__ import annotations
 
@@ -8,35 +8,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_NUMBERED_CLASSES = 30  # above, numbers in the confusion matrix would be too small to read
 DPI = 120
-
-
-def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The row-normalised confusion matrix (each row: where the pixels of a class went) as a PNG.
-
-    A class without labelled pixels has an empty row. Above 30 classes the cells carry no numbers.
-    """
-    count = len(class_names)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    side = min(3.0 + 0.45 * count, 24.0)  # inches
-    figure = _figure(side, side)
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # Names are taken as they are: matplotlib would read dollar signs as mathematics.
-    style: dict[str, Any] = {"fontsize": min(9.0, 40.0 * side / count), "parse_math": False}
-    axes.set_xticks(range(count), class_names, rotation=90, **style)
-    axes.set_yticks(range(count), class_names, **style)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    axes.set_title("share of each labelled class", fontsize=10)
-    if count <= MAX_NUMBERED_CLASSES:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                colour = "white" if share > 0.5 else "black"
-                axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    return _png(figure)
 
 
 def reliability_png(rules: Sequence[Mapping[str, Any]]) -> bytes:

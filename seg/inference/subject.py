@@ -79,7 +79,7 @@ class Subject:
             raise DataError(
                 f"--split: got '{settings.split}', which {path}'s data does not have; allowed: {', '.join(splits)}"
             )
-        by_class = np.array([weights[name] for name in config.labels.names])
+        by_class = np.array([weights[name] for name in config.labels.class_names])
         posterior = None
         if settings.prior_correction:
             try:
@@ -91,7 +91,7 @@ class Subject:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.config.labels.names
+        return self.config.labels.class_names
 
     def rare(self) -> list[int]:
         """The rare classes, rarest first."""
@@ -173,7 +173,7 @@ class Subject:
         Args:
             predictor: The run's model.
             scores: Of the rule to draw.
-            draw: From image, labels, prediction and label set to a picture (H, W, 3) uint8.
+            draw: From image, labels, prediction, label set and the class in focus to a picture (H, W, 3) uint8.
         """
         from seg.data.dataset import load_view
 
@@ -186,7 +186,7 @@ class Subject:
                 image, inputs, mask = load_view(view, labels, encoding, preprocessing)
                 logits = predictor(inputs[None])[0]
                 classes = scores.rule.decide(logits.reshape(mask.size, -1)).classes.reshape(mask.shape)
-                picture = draw(image, mask, classes, labels)
+                picture = draw(image, mask, classes, labels, index)
                 yield Picture(labels.names[index], which, f"IoU {iou[number, index]:.3f}, {names[number]}", picture)
 
 

@@ -235,6 +235,7 @@ def test_tiles_score_each_pixel_once(sample: Sample, monkeypatch: pytest.MonkeyP
     assert evaluation_views([sample], resized)[0][1:] == (None, None)
     assert middle_view(sample, source(sample).preprocessing).window == (43, 71, 64, 64)
     assert middle_view(sample, resized).window is None
+    assert len({view.name for view in views}) == len(views) and views[0].name == f"{sample.image.stem} 0 0"
 
 
 def test_small_rasters_and_pictures_are_one_view(sample: Sample, tmp_path: Path) -> None:
@@ -242,6 +243,7 @@ def test_small_rasters_and_pictures_are_one_view(sample: Sample, tmp_path: Path)
     views = evaluation_views([sample, picture], source(sample).preprocessing)
     assert [view[1:] for view in views] == [(None, None)] * 2
     assert middle_view(picture, source(sample).preprocessing).window is None
+    assert views[1].name == "a"
 
 
 def test_resizing_a_whole_raster(tmp_path: Path, write_raster: Callable) -> None:
