@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg.data.images import write_png
+from seg.data.scene_attributes import ATTRIBUTE_LABELS, scene_attributes
 from seg.data.scenes import MAX_SIZE, MIN_SIZE, SCENE_LABELS, SPLITS, draw_scene, scene_seed, write_scenes
 from seg.errors import ConfigError, run_command
 from seg.training.overlay import colourise, legend
@@ -33,12 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--size", type=int, default=256, help=f"side in pixels, {MIN_SIZE} to {MAX_SIZE} (default: 256)"
     )
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
+    parser.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="masks of overlapping attributes (vegetation, trees, built, water_surface, small_object, near_water) "
+        "in place of classes: OUT/masks/SPLIT/NAME.tif, a page an attribute",
+    )
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draws the first training scenes with labels")
     args = parser.parse_args(argv)
-    return run_command(lambda: make_scenes(args.out, args.count, args.size, args.seed, args.preview))
+    return run_command(lambda: make_scenes(args.out, args.count, args.size, args.seed, args.preview, args.multi_label))
 
 
-def make_scenes(out: Path, count: int, size: int, seed: int, preview: Path | None = None) -> None:
+def make_scenes(
+    out: Path, count: int, size: int, seed: int, preview: Path | None = None, multi_label: bool = False
+) -> None:
     """Writes the scenes and, if wanted, the preview.
 
     Raises:
@@ -50,12 +59,12 @@ def make_scenes(out: Path, count: int, size: int, seed: int, preview: Path | Non
     columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("drawing", total=count)
-        write_scenes(out, splits, size, seed, progress=lambda done: bar.advance(task, done))
+        write_scenes(out, splits, size, seed, progress=lambda done: bar.advance(task, done), multi_label=multi_label)
     print(
         f"{out}: " + ", ".join(f"{number} {split}" for split, number in splits.items()) + f" scenes of {size} x {size}"
     )
     if preview is not None:
-        write_png(preview, preview_picture(size, seed, min(splits["train"], 2)))
+        write_png(preview, preview_picture(size, seed, min(splits["train"], 2), multi_label))
         print(f"preview: {preview}")
 
 
@@ -67,15 +76,17 @@ def split_counts(count: int) -> dict[str, int]:
     return {"train": count - val - test, "val": val, "test": test}
 
 
-def preview_picture(size: int, seed: int, number: int) -> np.ndarray:
+def preview_picture(size: int, seed: int, number: int, multi_label: bool = False) -> np.ndarray:
     """Image | labels of the first training scenes side by side, the legend below: (H, W, 3) uint8 RGB."""
+    labels = ATTRIBUTE_LABELS if multi_label else SCENE_LABELS
     tiles: list[np.ndarray] = []
     for index in range(number):
         image, mask = draw_scene(size, scene_seed(seed, "train", index))
-        tiles += [image, np.full((size, GAP, 3), 255, np.uint8), colourise(mask, SCENE_LABELS)]
+        mask = scene_attributes(mask) if multi_label else mask
+        tiles += [image, np.full((size, GAP, 3), 255, np.uint8), colourise(mask, labels)]
         tiles += [np.full((size, GAP, 3), 255, np.uint8)]
     row = np.hstack(tiles[:-1])
-    return np.vstack([row, legend(SCENE_LABELS, row.shape[1])])
+    return np.vstack([row, legend(labels, row.shape[1])])
 
 
 if __name__ == "__main__":

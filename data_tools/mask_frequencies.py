@@ -24,11 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
+from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics, count_multi_label_masks
 from seg.balance.cache import CountCache
+from seg.balance.multi_label_report import MultiLabelReport
 from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import MASK_SUFFIXES
 from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.storage import File, is_url, list_files, write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
@@ -37,7 +39,13 @@ ENCODINGS: dict[str, MaskEncoding] = {
     "index": IndexEncoding(),
     "palette": PaletteEncoding(),
     "binary": BinaryEncoding(),
+    "multi_label": MultiLabelEncoding(),
 }
+# What is of masks with one class a pixel, by the option's name and its default.
+SINGLE_LABEL_OPTIONS = {
+    "normalize": "mean_one", "components": False, "on_error": "stop", "workers": None, "scheduler": None,
+    "no_cache": False, "markdown": None, "html": None, "charts": None,
+}  # fmt: skip
 PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 MOST_COLUMNS = 24  # a wider table (the co-occurrence of 150 classes) is for a file, not for a terminal
 SKIPPED = 3  # exit code where masks were skipped
@@ -100,6 +108,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     source = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
     console = _console()
+    if source.labels.multi_label:
+        return _run_multi_label(source, arguments, console)
     start = time.perf_counter()
     splits, notes = _collect(source, arguments)
     seconds = time.perf_counter() - start
@@ -117,6 +127,38 @@ def _run(arguments: argparse.Namespace) -> int:
     for mask, error in report.total.skipped:
         print(f"skipped {mask}: {error}", file=sys.stderr)
     return SKIPPED if report.total.skipped else 0
+
+
+def _run_multi_label(source: Source, arguments: argparse.Namespace, console: Console) -> int:
+    """The same for classes that may overlap: of each the pixels where it is present, and its pos_weight."""
+    assert isinstance(source.encoding, MultiLabelEncoding)
+    for option, default in SINGLE_LABEL_OPTIONS.items():
+        if getattr(arguments, option) != default:
+            raise ConfigError(
+                f"--{option.replace('_', '-')}: works with one class a pixel only; allowed with multi-label masks: "
+                "--threads, --out, --json, --csv"
+            )
+    with _progress(source) as advance:
+        splits = {
+            split: count_multi_label_masks(
+                masks, source.labels, source.encoding, root=source.root, workers=arguments.threads, progress=advance
+            )
+            for split, masks in source.splits.items()
+        }
+    report = MultiLabelReport(splits)
+    _print_tables(console, report.tables())
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    if arguments.out is not None:
+        report.weighted.save(arguments.out)
+    if arguments.json is not None:
+        write_bytes(arguments.json, (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
+    if arguments.csv is not None:
+        write_bytes(arguments.csv, report.csv().encode())
+    for path in (arguments.out, arguments.json, arguments.csv):
+        if path is not None:
+            console.print(f"wrote {path}")
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -140,12 +182,14 @@ def _folder_source(arguments: argparse.Namespace) -> Source:
             raise ConfigError(f"MASKS: got two folders for split '{split}', allowed: one a split, as in val=DIR")
         folders[split] = folder
     labels = LabelSet.from_names(
-        _class_names(arguments), 255 if arguments.ignore_index is None else arguments.ignore_index
+        _class_names(arguments),
+        255 if arguments.ignore_index is None else arguments.ignore_index,
+        multi_label=arguments.encoding == "multi_label",
     )
-    splits = {split: list_files(folder, IMAGE_SUFFIXES) for split, folder in folders.items()}
+    splits = {split: list_files(folder, MASK_SUFFIXES) for split, folder in folders.items()}
     for split, masks in splits.items():
         if not masks:
-            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise DataError(f"{folders[split]}: no masks in it, looked for {', '.join(sorted(MASK_SUFFIXES))}")
     # One folder's masks are named from it, the masks of several from where they part.
     local = [Path(folder).absolute() for folder in folders.values() if not is_url(folder)]
     root = Path(os.path.commonpath(local)) if local else Path()
@@ -254,10 +298,7 @@ def _progress(source: Source) -> Iterator[Any]:
 
 
 def _print_report(console: Console, report: BalanceReport) -> None:
-    for table in report.tables():
-        if len(table.headings) <= MOST_COLUMNS:
-            console.print(f"\n{table.title}", style="italic")
-            console.print(_rich_table(console, table))
+    _print_tables(console, report.tables())
     console.print()
     for line in report.summary():
         console.print(line)
@@ -265,6 +306,13 @@ def _print_report(console: Console, report: BalanceReport) -> None:
         console.print(f"\n{report.recommendation.yaml()}")
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow")
+
+
+def _print_tables(console: Console, tables: Sequence[Table]) -> None:
+    for table in tables:
+        if len(table.headings) <= MOST_COLUMNS:
+            console.print(f"\n{table.title}", style="italic")
+            console.print(_rich_table(console, table))
 
 
 def _rich_table(console: Console, table: Table) -> RichTable:

@@ -110,7 +110,7 @@ def _check_folders(cells: Sequence[Cell]) -> None:
 
 def _check_split(cells: Sequence[Cell], split: str) -> None:
     """Refuses a split that some data does not have, which would else come out after its training."""
-    for cell in {(cell.config.data, cell.config.labels): cell for cell in cells}.values():
+    for cell in {(cell.config.data, cell.config.labels.model_dump_json()): cell for cell in cells}.values():
         splits = build.samples(cell.config)
         if split not in splits:
             raise ConfigError(

@@ -68,7 +68,7 @@ def _check_comparable(cells: Sequence[Cell]) -> None:
     for cell in cells:
         if cell.config.seed != cell.seed:
             raise ConfigError(f"override of seed: got {cell.config.seed}, allowed: none; the grid's seeds set it")
-        if cell.config.labels.names != first.config.labels.names:
+        if cell.config.labels.class_names != first.config.labels.class_names:
             raise ConfigError(f"variants.{cell.variant}: labels.names differ from those of {first.variant}")
         same = next((other for other in seen if other.config == cell.config), None)
         if same is not None:

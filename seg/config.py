@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from seg.config_losses import OverlapTerm
 from seg.config_messages import shown, unknown_key, validation_problems
+from seg.config_multi_label import multi_label_problems
 from seg.config_sampler import Sampler
 from seg.config_section import Problem, Section
 from seg.config_tree import ClassWeights, Config, CosineSchedule
@@ -67,7 +68,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: list[Any] = []
         for key_node, _ in node.value:
-            keys.append(self.construct_object(key_node, deep=True))
+            keys.append(str(self.construct_object(key_node, deep=True)))  # 0 and "0" are one key in JSON
             if keys[-1] in keys[:-1]:
                 problem = f"key '{keys[-1]}' stands twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
@@ -212,25 +213,40 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     labels, inputs, augmentation = (sections.get(key) for key in ("labels", "input", "augmentation"))
     weights, loss = sections.get("class_weights"), sections.get("loss")
     schedule, training = sections.get("schedule"), sections.get("training")
-    if inputs and augmentation and inputs.bands == 1 and augmentation.colour_jitter:
-        yield "augmentation.colour_jitter", "has no effect on gray images (input.bands is 1), allowed: 0"
+    if inputs and augmentation and inputs.num_bands != 3 and augmentation.colour_jitter:
+        bands = inputs.bands if isinstance(inputs.bands, int) else list(inputs.bands)
+        others = ", ".join(key for key in type(augmentation).model_fields if key != "colour_jitter")
+        yield (
+            "augmentation.colour_jitter",
+            f"is for 3-band 8-bit images (input.bands is {bands}), allowed: 0; for these images: {others}",
+        )
     if isinstance(schedule, CosineSchedule) and training and schedule.warmup_epochs >= training.epochs:
         yield (
             "schedule.warmup_epochs",
             f"got {schedule.warmup_epochs}, allowed: less than training.epochs ({training.epochs})",
         )
+    yield from multi_label_problems(sections)
     model = sections.get("model")
-    if labels and model and model.one_logit and len(labels.names) != 2:
-        yield "model.one_logit", f"got true with {len(labels.names)} classes, allowed: with 2"
+    if labels and model and model.one_logit and len(labels.class_names) != 2:
+        yield "model.one_logit", f"got true with {len(labels.class_names)} classes, allowed: with 2"
     if labels and weights and weights.manual is not None:
-        for name in [name for name in weights.manual if name not in labels.names]:
-            yield f"class_weights.manual.{name}", unknown_key(name, list(labels.names), kind="class")
-        for name in [name for name in labels.names if name not in weights.manual]:
+        for name in [name for name in weights.manual if name not in labels.class_names]:
+            yield f"class_weights.manual.{name}", unknown_key(name, list(labels.class_names), kind="class")
+        for name in [name for name in labels.class_names if name not in weights.manual]:
             yield f"class_weights.manual.{name}", "missing; every class needs its weight"
     borders = sections.get("pixel_weights")
     if labels and borders:
-        for name in [name for name in borders.classes if name not in labels.names]:
-            yield "pixel_weights.classes", unknown_key(name, list(labels.names), kind="class")
+        for name in [name for name in borders.classes if name not in labels.class_names]:
+            yield "pixel_weights.classes", unknown_key(name, list(labels.class_names), kind="class")
+    board = sections.get("tensorboard")
+    if labels and board and isinstance(board.curve_classes, tuple):
+        for name in [name for name in board.curve_classes if name not in labels.class_names]:
+            yield "tensorboard.curve_classes", unknown_key(name, list(labels.class_names), kind="class")
+    if board and training and board.look_every is not None and board.look_every > training.epochs:
+        yield (
+            "tensorboard.look_every",
+            f"got {board.look_every}, allowed: at most training.epochs ({training.epochs})",
+        )
     sampler = sections.get("sampler")
     if sampler:
         yield from (("sampler." + key, text) for key, text in _sampler_problems(sampler, sections))
@@ -257,8 +273,8 @@ def _sampler_problems(sampler: Sampler, sections: Mapping[str, Any]) -> Iterator
     """What is wrong between the sampler and other sections."""
     labels, inputs = sections.get("labels"), sections.get("input")
     for key, name in sampler.class_names():
-        if labels and name not in labels.names:
-            yield key, f"got '{name}': {unknown_key(name, list(labels.names), kind='class')}"
+        if labels and name not in labels.class_names:
+            yield key, f"got '{name}': {unknown_key(name, list(labels.class_names), kind='class')}"
     if sampler.crops and inputs and inputs.crop is None:
         yield "crops", "has no effect without input.crop, allowed: with it"
     if sampler.copy_paste and sections.get("pixel_weights"):

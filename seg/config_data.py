@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seg.config_section import Positive, Probability, Problem, Section, Size
+from seg.config_section import Percentile, Positive, Probability, Problem, Section, Size
+
+
+class Slices(Section):
+    """Volumes (NIfTI, TIFFs of several pages) read as slices; all slices of a volume are in one split."""
+
+    axis: Literal[0, 1, 2] = Field(
+        description="array axis, as stored, that slices follow one another along: of NIfTI i, j, k; of TIFF page, row, "
+        "column"
+    )
 
 
 class FolderData(Section):
@@ -18,6 +27,7 @@ class FolderData(Section):
     images: str = Field("images/{split}", description="under root; {split} becomes train, val, test")
     masks: str = Field("masks/{split}", description="under root; {split} becomes train, val, test")
     mask_suffix: str = Field("", description="what a mask's stem has behind its image's, for example _mask")
+    slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")
 
     def problems(self) -> Iterator[Problem]:
         for key in ("images", "masks"):
@@ -31,6 +41,7 @@ class TableData(Section):
     name: Literal["table"]
     root: str = Field(description="folder that the table's paths start from")
     table: str = Field(description="the CSV file, under root")
+    slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")
 
 
 class FractionData(Section):
@@ -48,6 +59,7 @@ class FractionData(Section):
     block_size: Annotated[int, Field(ge=1)] = Field(
         1, description="consecutive names that stay together, for neighbouring tiles or slices"
     )
+    slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")
 
     def problems(self) -> Iterator[Problem]:
         total = self.train + self.val + self.test
@@ -65,6 +77,23 @@ class SceneData(Section):
     train: Annotated[int, Field(ge=1)] = 48
     val: Annotated[int, Field(ge=1)] = 16
     test: Annotated[int, Field(ge=1)] = 16
+
+
+class Clip(Section):
+    """Values are cut off at a low and a high end, which become 0 and 1, before mean and std."""
+
+    values: tuple[float, float] | None = Field(None, description="[low, high] of all bands, as stored")
+    percentiles: tuple[Percentile, Percentile] | None = Field(
+        None, description="[low, high] of each band, counted over the labelled pixels of the training split"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        if (self.values is None) == (self.percentiles is None):
+            yield "values", "allowed: either values or percentiles"
+        for key in ("values", "percentiles"):
+            pair = getattr(self, key)
+            if pair is not None and not pair[0] < pair[1]:
+                yield key, f"got {list(pair)}, allowed: [low, high]"
 
 
 class MemoryCache(Section):
@@ -85,19 +114,40 @@ class DiskCache(Section):
 class Input(Section):
     """From image file to the tensor that the model sees: (value / max_value - mean) / std."""
 
-    bands: Literal[1, 3] = Field(3, description="1: gray, 3: RGB")
+    bands: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
+        Field(3, description="how many the files have (1: gray, 3: RGB), or the numbers, from 1, of those to use")
+    )
+    nodata: float | None = Field(
+        None, description="value that means no data, whatever a raster names; such pixels are void and 0"
+    )
     resize: Size | None = Field(None, description="[height, width] of every image and mask, before anything else")
     crop: Size | None = Field(None, description="[height, width] of random training crops; validation is never cropped")
     crops_per_image: Annotated[int, Field(ge=1)] = Field(1, description="crops drawn from an image in an epoch")
     max_value: Positive | None = Field(None, description="image value that becomes 1; left out: 255 or 65535 by dtype")
     mean: float = Field(0.5, description="subtracted from values in [0, 1]")
     std: Positive = Field(0.25, description="divides what is left")
+    clip: Clip | None = Field(None, description="cuts values off; its ends become 0 and 1, in place of 0 and max_value")
+    normalize: Literal["fixed", "counted"] = Field(
+        "fixed", description="counted: each band's own mean and std over the labelled pixels of the training split"
+    )
 
     cache: Annotated[MemoryCache | DiskCache, Field(discriminator="name")] | None = Field(
         None, description="keeps decoded training images and masks; left out: they are decoded in every epoch"
     )
 
+    @property
+    def num_bands(self) -> int:
+        """How many bands the model sees."""
+        return self.bands if isinstance(self.bands, int) else len(self.bands)
+
     def problems(self) -> Iterator[Problem]:
+        if isinstance(self.bands, tuple) and len(set(self.bands)) < len(self.bands):
+            yield "bands", f"got {list(self.bands)}, allowed: each band once"
+        if self.clip is not None and self.max_value is not None:
+            yield "max_value", f"got {self.max_value:g}, which has no effect with input.clip"
+        for key in ("max_value", "mean", "std") if self.normalize == "counted" else ():
+            if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                yield key, f"got {value:g}, which has no effect with input.normalize: counted"
         if self.crop is None and self.crops_per_image != 1:
             yield "crops_per_image", f"got {self.crops_per_image}, which has no effect without input.crop"
         if self.crop and self.resize and (self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]):
@@ -114,9 +164,9 @@ class Augmentation(Section):
     rotate90: Probability = Field(0.0, description="probability of a random number of quarter turns")
     scale: tuple[Positive, Positive] = Field((1.0, 1.0), description="smallest and largest zoom factor")
     rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest turn in degrees, either way")
-    brightness: Probability = Field(0.0, description="largest relative change")
+    brightness: Probability = Field(0.0, description="largest change, as a share of the value range")
     contrast: Probability = Field(0.0, description="largest relative change")
-    colour_jitter: Probability = Field(0.0, description="largest relative change of saturation and hue; RGB only")
+    colour_jitter: Probability = Field(0.0, description="largest relative change of saturation and hue; 8-bit RGB only")
     elastic: Annotated[float, Field(ge=0)] = Field(0.0, description="strength of the elastic distortion in pixels")
 
     def problems(self) -> Iterator[Problem]:

@@ -40,6 +40,14 @@ class TopKCrossEntropyTerm(Term):
     fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="of the valid pixels")
 
 
+class BinaryCrossEntropyTerm(Term):
+    """Cross-entropy of a sigmoid for each class; the class weights are its pos_weight. For multi-label masks."""
+
+    name: Literal["binary_cross_entropy"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    normalize: Literal["valid", "weights", "all"] = "valid"
+
+
 class OverlapTerm(Term):
     """What the terms have that compare whole classes."""
 
@@ -48,7 +56,7 @@ class OverlapTerm(Term):
 
 
 class DiceTerm(OverlapTerm):
-    """Weighted Dice loss."""
+    """Weighted Dice loss, of sigmoids where the masks are multi-label."""
 
     name: Literal["dice"]
     smooth: Annotated[float, Field(ge=0)] = 1.0
@@ -89,6 +97,7 @@ class LovaszTerm(OverlapTerm):
 
 LossTerm = Annotated[
     CrossEntropyTerm
+    | BinaryCrossEntropyTerm
     | FocalTerm
     | TopKCrossEntropyTerm
     | DiceTerm

@@ -11,6 +11,7 @@ Problem = tuple[str, str]  # (dotted key, what is wrong with it and what is allo
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]  # (height, width)
 Channel = Annotated[int, Field(ge=0, le=255)]
 

@@ -12,6 +12,7 @@ from seg.config_labels import Labels
 from seg.config_losses import CrossEntropyTerm, LossTerm
 from seg.config_sampler import Sampler
 from seg.config_section import Positive, Problem, Section
+from seg.config_tensorboard import TensorBoard
 
 
 # --- balance, model ---------------------------------------------------------------------------------------------------
@@ -157,3 +158,4 @@ class Config(Section):
     schedule: Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="name")] = CosineSchedule(name="cosine")
     training: Training
     output: Output = Output()
+    tensorboard: TensorBoard = TensorBoard()

@@ -13,6 +13,7 @@ Colour = tuple[int, int, int]
 
 VOID_COLOUR: Colour = (0, 0, 0)
 MAX_CLASSES = 255  # masks are uint8 and one value is left for void
+MAX_PLANES = 128  # of a multi-label mask: what OpenCV 5 moves in one piece
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,13 @@ class LabelSet:
     """The classes of a dataset.
 
     Attributes:
-        names: One name per class; class index = position. 2 to 255 names, unique, not empty.
+        names: One name per class; class index = position. 2 to 255 names, unique, not empty; 1 to 128 if `multi_label`.
         colours: One RGB colour (0-255) per class, unique: what overlays use, and what `colour` masks are decoded by.
         ignore_index: The uint8 value that marks void (unlabelled) pixels. Not a class index; never counted in
             `num_classes`, a loss or a metric.
+        multi_label: Whether classes may overlap. If not, a mask in memory is (H, W) uint8 class indices. If so, it is
+            (H, W, K) uint8, for each class 0 where it is absent, 1 where it is present, `ignore_index` where that is
+            not known; there is no background class.
 
     Raises:
         ConfigError: A name or colour is repeated, the counts differ, or `ignore_index` is a class index.
@@ -32,20 +36,35 @@ class LabelSet:
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
     ignore_index: int = 255
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
-        problems = label_problems(self.names, self.colours, self.ignore_index)
+        problems = label_problems(self.names, self.colours, self.ignore_index, self.multi_label)
         if problems:
             raise ConfigError("; ".join(f"labels.{key}: {problem}" for key, problem in problems))
 
     @classmethod
-    def from_names(cls, names: tuple[str, ...] | list[str], ignore_index: int = 255) -> LabelSet:
+    def from_names(
+        cls, names: tuple[str, ...] | list[str], ignore_index: int = 255, multi_label: bool = False
+    ) -> LabelSet:
         """A label set with distinct colours chosen for the caller."""
-        return cls(tuple(names), distinct_colours(len(names)), ignore_index)
+        return cls(tuple(names), distinct_colours(len(names)), ignore_index, multi_label)
 
     @property
     def num_classes(self) -> int:
         return len(self.names)
+
+    @property
+    def mask_axes(self) -> tuple[int, ...]:
+        """What the shape of a mask in memory has behind height and width: () or (K,)."""
+        return (self.num_classes,) if self.multi_label else ()
+
+    def predicted(self, logits: np.ndarray) -> np.ndarray:
+        """The mask that logits (..., C) mean: (...) uint8, the class of the largest, the first among equals; if
+        `multi_label` (..., C) uint8, 1 where a logit is above 0, which is a probability above 0.5."""
+        if self.multi_label:
+            return (logits > 0).astype(np.uint8)
+        return logits.argmax(axis=-1).astype(np.uint8)
 
     def colour_table(self) -> np.ndarray:
         """(256, 3) uint8 RGB look-up table: class colours, black for void and for every unused index."""
@@ -54,11 +73,14 @@ class LabelSet:
         return table
 
 
-def label_problems(names: tuple[str, ...], colours: tuple[Colour, ...], ignore_index: int) -> list[tuple[str, str]]:
+def label_problems(
+    names: tuple[str, ...], colours: tuple[Colour, ...], ignore_index: int, multi_label: bool = False
+) -> list[tuple[str, str]]:
     """(key, problem) for everything wrong with a label set, so that a config can report all of it at once."""
     problems = []
-    if not 2 <= len(names) <= MAX_CLASSES:
-        problems.append(("names", f"got {len(names)} classes, allowed: 2 to {MAX_CLASSES}"))
+    fewest, most = (1, MAX_PLANES) if multi_label else (2, MAX_CLASSES)
+    if not fewest <= len(names) <= most:
+        problems.append(("names", f"got {len(names)} classes, allowed: {fewest} to {most}"))
     for repeated in sorted({name for name in names if names.count(name) > 1}):
         problems.append(("names", f"'{repeated}' stands twice, allowed: each name once"))
     if len(colours) != len(names):
@@ -69,7 +91,12 @@ def label_problems(names: tuple[str, ...], colours: tuple[Colour, ...], ignore_i
         problems.append(("colours", "a value is outside 0 to 255"))
     if not 0 <= ignore_index <= 255:
         problems.append(("ignore_index", f"got {ignore_index}, allowed: 0 to 255"))
-    elif ignore_index < len(names):
+    elif multi_label and ignore_index < 2:
+        meaning = ("absent", "present")[ignore_index]
+        problems.append(
+            ("ignore_index", f"got {ignore_index}, which means {meaning} in every plane; allowed: 2 to 255")
+        )
+    elif not multi_label and ignore_index < len(names):
         problems.append(
             (
                 "ignore_index",

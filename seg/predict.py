@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m seg.predict",
-        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices) and overlays "
+        description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices; of a GeoTIFF NAME.tif on its grid, "
+        "of a NIfTI NAME.nii.gz; of multi-label runs NAME.tif, a page of 0 and 1 a class) and overlays "
         "(OUT/overlays/NAME.png) of images of any size, with the run's own preprocessing.",
         epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out out",
     )
@@ -60,21 +61,23 @@ def predict(
     from seg.training.hardware import start_tensorflow
 
     start_tensorflow()
-    from seg.data.images import read_image, resize_image, write_png
-    from seg.data.masks import write_mask
-    from seg.inference.sliding_window import predict_logits
+    from seg.inference.files import FilePredictor
     from seg.training.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
-    model = load_segmenter(checkpoint)
-    preprocessing, labels = build.preprocessing(config), build.label_set(config)
+    slices = getattr(config.data, "slices", None)
+    predictor = FilePredictor(
+        load_segmenter(checkpoint),
+        build.preprocessing(config, run.band_statistics()),
+        build.label_set(config),
+        overlay=overlay,
+        out=out,
+        tile=tile,
+        overlap=overlap,
+        axis=None if slices is None else slices.axis,
+    )
     for path in track(images, "predicting", console=console, transient=True, disable=not console.is_terminal):
-        image = read_image(path, config.input.bands)
-        inputs_ = preprocessing.prepare(preprocessing.resized(image))
-        logits = predict_logits(model, inputs_, tile=tile, overlap=overlap)
-        mask = resize_image(logits, image.shape[:2]).argmax(axis=-1).astype("uint8")
-        write_mask(out / "masks" / f"{path.stem}.png", mask)
-        write_png(out / "overlays" / f"{path.stem}.png", overlay(preprocessing.augmentable(image), mask, labels))
+        predictor.predict(path)
     console.print(f"{len(images)} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
 
 
@@ -84,24 +87,23 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: A path is missing, a folder has no image, or two images would get the same name.
     """
-    from seg.data.images import IMAGE_SUFFIXES
+    from seg.data.images import SAMPLE_SUFFIXES
+    from seg.data.samples import stem
 
     images: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SAMPLE_SUFFIXES))
             if not found:
-                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(IMAGE_SUFFIXES))}")
+                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
         elif path.is_file():
             found = [path]
         else:
             raise DataError(f"{path}: no such file or folder")
         for file in found:
-            if file.stem in images:
-                raise DataError(
-                    f"{images[file.stem]} and {file}: both would become {file.stem}.png; predict them apart"
-                )
-            images[file.stem] = file
+            if stem(file) in images:
+                raise DataError(f"{images[stem(file)]} and {file}: both would become {stem(file)}; predict them apart")
+            images[stem(file)] = file
     return list(images.values())
 
 

@@ -22,11 +22,13 @@ from seg.errors import ConfigError, DataError, run_command
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.balance import ClassCounts
+    from seg.balance import ClassCounts, MultiLabelCounts
     from seg.build import Sampling
+    from seg.data.band_statistics import BandStatistics
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
-    from seg.training.callbacks import OverlaySample
+    from seg.metrics.multi_label import MultiLabelConfusion
+    from seg.training.callbacks import SegmentationTensorBoard
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
 
@@ -75,9 +77,9 @@ def train(config: Config, run: RunDir) -> None:
     from seg import build
 
     splits = build.samples(config)
-    counts = count_classes(config, run, splits["train"])
+    counts, statistics = count_training(config, run, splits["train"])
     sampling = sample_rare_classes(config, run, splits["train"])
-    weights = build.weights(config, sampling.counts(counts) if sampling else counts)
+    weights = build.weights(config, shown_counts(counts, sampling))
 
     from seg.training.hardware import start_tensorflow
 
@@ -86,19 +88,21 @@ def train(config: Config, run: RunDir) -> None:
     from seg.data.draws import steps_per_epoch
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
-    start_run(run, config, splits, counts, weights, sampling)
+    start_run(run, config, splits, counts, weights, sampling, statistics)
     model, confusion = build_model(config, run, weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"])
+        val = build.evaluation_data(config, splits["val"], statistics)
+        drawn_by = sampling.drawn_by if sampling else (None, None)
         if not finished(config, log):
+            board = cockpit(config, run, splits["val"], counts, weights, sampling, statistics)
             model.fit(
-                build.training_data(config, splits["train"], len(log), *(sampling.drawn_by if sampling else ())),
+                build.training_data(config, splits["train"], len(log), *drawn_by, statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, splits["val"], class_rows(counts, weights, sampling)),
+                callbacks=callbacks(config, run, log, steps, [board]),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -107,27 +111,67 @@ def train(config: Config, run: RunDir) -> None:
     report(run, splits, confusion)
 
 
-def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts:
+def count_training(
+    config: Config, run: RunDir, samples: Sequence[Sample]
+) -> tuple[ClassCounts | MultiLabelCounts, BandStatistics | None]:
+    """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
+
+    Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
+    which are void then. A resumed run has both in its folder.
+    """
+    from seg import build
+    from seg.balance.pairs import count_pairs, fingerprint_pairs
+    from seg.data.band_statistics import BandStatistics
+
+    root, wanted = Path(config.data.root), build.needs_statistics(config)
+    # Counts of classes that overlap are of masks alone.
+    counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
+    if wanted and run.bands.exists():
+        kept = BandStatistics.load(run.bands)
+        try:
+            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+        except DataError as error:
+            raise DataError(f"{run.bands}: {error}") from None
+        return count_classes(config, run, samples), kept
+    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
+        return count_classes(config, run, samples), None
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes and bands", total=len(samples))
+        counts, statistics = count_pairs(
+            samples,
+            build.label_set(config),
+            build.mask_encoding(config),
+            root=root,
+            bands=config.input.bands,
+            nodata=config.input.nodata,
+            clip=build.clip(config),
+            with_statistics=wanted,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    return (count_classes(config, run, samples) if counted else counts), statistics
+
+
+def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts | MultiLabelCounts:
     """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
     just these masks, else counted."""
     from seg import build
-    from seg.balance import ClassCounts, count_masks, fingerprint_files
+    from seg.balance import fingerprint_files
 
     labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
     masks = [sample.mask for sample in samples]
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
-        counts = ClassCounts.load(Path(artefact))
+        counts = build.load_counts(config, Path(artefact))
         try:
-            counts.check_matches(labels.names, labels.ignore_index, encoding.name, fingerprint_files(masks, root))
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes", total=len(masks))
-        return count_masks(
-            masks, labels, encoding, root=root, progress=lambda done, _: bar.update(task, completed=done)
-        )
+        return build.count_classes(config, masks, lambda done, _: bar.update(task, completed=done))
 
 
 def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Sampling | None:
@@ -147,43 +191,57 @@ def start_run(
     run: RunDir,
     config: Config,
     splits: Splits,
-    counts: ClassCounts,
+    counts: ClassCounts | MultiLabelCounts,
     weights: np.ndarray,
     sampling: Sampling | None = None,
+    statistics: BandStatistics | None = None,
 ) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
     from seg import build
-    from seg.balance import weight_warnings
+    from seg.balance import ClassCounts
 
     if not run.path.exists():
         run.create(config)
         counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(counts.names, weights.tolist(), strict=True)))
-        if sampling:
+        if sampling and isinstance(counts, ClassCounts):
             run.write_json("realised_frequencies.json", sampling.to_json(counts))
             sampling.sampler.index.save(run.mask_index, counts.fingerprint)
+    if statistics is not None and not run.bands.exists():
+        statistics.save(run.bands)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     head, *rows = class_rows(counts, weights, sampling)
     table = Table(*head, title="training masks")
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if isinstance(counts, ClassCounts) and counts.moved_pixels:
+        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
     if sampling:
         console.print(sampling.told())
     if config.class_weights.online is not None:
         console.print("the loss's class weights follow the batches; the table's are those of all masks")
-    drawn = sampling.counts(counts) if sampling else counts
-    for warning in [
-        *weight_warnings(drawn, weights, config.class_weights.scheme),
-        *build.sampling_warnings(config),
-    ]:
+    warnings = build.weight_warnings(config, shown_counts(counts, sampling), weights)
+    for warning in [*warnings, *build.sampling_warnings(config)]:
         console.print(f"warning: {warning}")
 
 
-def class_rows(counts: ClassCounts, weights: np.ndarray, sampling: Sampling | None = None) -> list[tuple[str, ...]]:
+def shown_counts(counts: ClassCounts | MultiLabelCounts, sampling: Sampling | None) -> ClassCounts | MultiLabelCounts:
+    """What the training sees: the masks' counts, or what a sampler makes of them."""
+    from seg.balance import ClassCounts
+
+    return sampling.counts(counts) if sampling and isinstance(counts, ClassCounts) else counts
+
+
+def class_rows(
+    counts: ClassCounts | MultiLabelCounts, weights: np.ndarray, sampling: Sampling | None = None
+) -> list[tuple[str, ...]]:
     """A head, then pixels, share, images that contain it and weight of each class, as text; with a sampler the share
     of what the training draws, too."""
-    head = ("class", "pixels", "share", "images", "weight")
+    from seg.balance import ClassCounts
+
+    head = ("class", "pixels", "share", "images", "weight" if isinstance(counts, ClassCounts) else "pos_weight")
     rows = [
         (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
         for name, pixels, share, images, weight in zip(
@@ -198,12 +256,11 @@ def class_rows(counts: ClassCounts, weights: np.ndarray, sampling: Sampling | No
 
 def build_model(
     config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int
-) -> tuple[Segmenter, ConfusionMatrix]:
+) -> tuple[Segmenter, ConfusionMatrix | MultiLabelConfusion]:
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
 
     from seg import build
-    from seg.metrics.confusion import ConfusionMatrix
     from seg.training.hardware import environment, precision_policy
     from seg.training.segmenter import Segmenter
 
@@ -211,7 +268,7 @@ def build_model(
     run.write_json("environment.json", environment(num_gpus, policy))
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(config.seed)
-    confusion = ConfusionMatrix(config.labels.names, config.labels.ignore_index)
+    confusion = build.confusion(config)
     model = Segmenter(*build.network(config))
     model.compile(
         optimizer=build.optimizer(config, steps),
@@ -278,47 +335,61 @@ def callbacks(
     run: RunDir,
     log: list[dict[str, str]],
     steps: int,
-    val: Sequence[Sample],
-    classes: list[tuple[str, ...]],
+    watching: Sequence[keras.callbacks.Callback],
 ) -> list[keras.callbacks.Callback]:
-    """What happens at the end of each epoch, in this order: facts, log, TensorBoard, checkpoints, the printed line."""
-    from seg import build
+    """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg.training import callbacks as on
 
-    lines = ["| " + " | ".join(row) + " |" for row in classes]
-    texts = {
-        "classes": "\n".join([lines[0], "|---" * len(classes[0]) + "|", *lines[1:]]),
-        "config": f"```yaml\n{dump_config(config)}```",
-    }
     history = [float(row[on.MONITOR]) for row in log]
     return [
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
-        on.TensorBoardLog(run.tensorboard, build.label_set(config), texts=texts, overlays=overlay_samples(config, val)),
+        *watching,
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 
 
-def overlay_samples(config: Config, samples: Sequence[Sample]) -> list[OverlaySample]:
-    """Validation samples at even distances, as many as the configuration wants drawn, as the model sees them."""
+def cockpit(
+    config: Config,
+    run: RunDir,
+    val: Sequence[Sample],
+    counts: ClassCounts | MultiLabelCounts,
+    weights: np.ndarray,
+    sampling: Sampling | None = None,
+    statistics: BandStatistics | None = None,
+) -> SegmentationTensorBoard:
+    """What writes the run's TensorBoard files."""
     from seg import build
-    from seg.data.dataset import load_pair
-    from seg.training.callbacks import OverlaySample
+    from seg.data.sources import evaluation_views
+    from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 
-    count = min(config.output.overlays, len(samples))
-    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).astype(int)]
-    preprocessing = build.preprocessing(config)
-    drawn = []
-    for sample in chosen:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
-        picture = preprocessing.augmentable(image)  # uint8, or float in [0, 1]
-        drawn.append(OverlaySample(sample.image.stem, picture, preprocessing.prepare(image), mask))
-    return drawn
+    preprocessing = build.preprocessing(config, statistics)
+    views = evaluation_views(val, preprocessing)
+    head, *rows = class_rows(counts, weights, sampling)
+    rows = [rows[index] for index in np.argsort(counts.frequencies, kind="stable")]  # the rarest first
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return SegmentationTensorBoard(
+        run.tensorboard,
+        build.label_set(config),
+        counts=counts,
+        class_weights=weights,
+        samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
+        sample_names=[view.name for view in views],
+        picture=preprocessing.shown,
+        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        texts={
+            "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
+            "config": f"```yaml\n{dump_config(config)}```",
+            "resume": f"```\npython -m seg.train --resume {run.path}\n```",
+        },
+        hparams=build.hyperparameters(config),
+        run_name=run.path.name,
+    )
 
 
-def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
+def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:
     """Prints the per-class scores of the last evaluation, and what to type next."""
     import keras
 

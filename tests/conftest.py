@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -74,3 +75,37 @@ def trained_run(tiny_config: Path) -> Path:
     run = tiny_config.parent / "trained"
     assert train.main(["--config", str(tiny_config), "--run-dir", str(run)]) == 0
     return run
+
+
+@pytest.fixture
+def noise() -> Callable[..., np.ndarray]:
+    """(shape, dtype, seed) -> values over the whole range of an integer type, about 0 for floats."""
+
+    def draw(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        if np.dtype(dtype).kind == "f":
+            return rng.normal(0, 100, shape).astype(dtype)
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+    return draw
+
+
+@pytest.fixture
+def write_raster() -> Callable[..., Path]:
+    """(path, (H, W[, B]) values, ...) -> the path of a GeoTIFF: 10 m a pixel, tiles of 64, unless told otherwise."""
+    import rasterio
+
+    def write(path: Path, pixels: np.ndarray, crs: str | None = "EPSG:32633", **profile: object) -> Path:
+        bands = pixels[..., None] if pixels.ndim == 2 else pixels
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width, count = bands.shape
+        size = {"height": height, "width": width, "count": count, "dtype": bands.dtype}
+        place = rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)
+        defaults = {"tiled": True, "blockxsize": 64, "blockysize": 64, "transform": place, "crs": crs}
+        chosen = {key: value for key, value in {**defaults, **profile}.items() if value is not None}
+        with rasterio.open(path, "w", driver="GTiff", **size, **chosen) as file:
+            file.write(bands.transpose(2, 0, 1))
+        return path
+
+    return write

@@ -143,7 +143,7 @@ def test_scenes_are_drawn_once(tmp_path: Path):
         ({"ignore_index": 99}, "labels.ignore_index: got 99, allowed with the generated scenes: 255"),
         (
             {"encoding": {"name": "palette"}},
-            "labels.encoding.name: got 'palette', allowed with the generated scenes: index",
+            "labels.encoding.name: got 'palette', allowed with the generated scenes: index, multi_label",
         ),
     ],
 )

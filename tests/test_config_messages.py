@@ -17,13 +17,15 @@ training: {epochs: 3, batch_size: 2}
 """
 SECTIONS = (
     "name, seed, labels, data, input, augmentation, class_weights, sampler, pixel_weights, model, loss, optimizer, "
-    "schedule, training, output"
+    "schedule, training, output, tensorboard"
 )
 SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
     "manual"
 )
-LOSSES = "cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
+LOSSES = (
+    "cross_entropy, binary_cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
+)
 
 
 def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
@@ -70,7 +72,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "labels.encoding.treshold: unknown key (did you mean 'threshold'?); allowed: name, threshold",
         ),  # fmt: skip
         # keys that are also names inside pydantic's locations
-        ("data.folders=3", "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix"),
+        ("data.folders=3", "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix, slices"),
         (
             "training.int=3",
             "training.int: unknown key; allowed: epochs, batch_size, precision, early_stopping, workers",
@@ -137,8 +139,9 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "class_weights.scheme=inverse_sqr",
             f"class_weights.scheme: got 'inverse_sqr', allowed: {SCHEMES} (did you mean 'inverse_sqrt'?)",
         ),
-        ("input.bands=4", "input.bands: got 4, allowed: 1, 3"),
-        ("input.bands='3'", "input.bands: got '3', allowed: 1, 3"),
+        ("input.bands=0", "input.bands: got 0, allowed: at least 1 or a list"),
+        ("input.bands='3'", "input.bands: got '3', allowed: a whole number or a list"),
+        ("input.bands=[]", "input.bands: got [], allowed: a whole number or at least one item"),
         # a number or a word
         (
             "class_weights={scheme: effective_number, unit: images, beta: atuo}",
@@ -167,7 +170,8 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
         (
             "labels.encoding=index",
-            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary",
+            "labels.encoding: got 'index', allowed: a mapping of keys with name: index, palette, colour, binary, "
+            "values, multi_label",
         ),  # fmt: skip
         ("loss=[dice]", f"loss.0: got 'dice', allowed: a mapping of keys with name: {LOSSES}"),
         # what JSON cannot carry
@@ -270,7 +274,34 @@ def test_one_logit_is_for_two_classes(tmp_path: Path):
         ),
         (
             ["augmentation.colour_jitter=0.1", "input.bands=1"],
-            "augmentation.colour_jitter: has no effect on gray images (input.bands is 1), allowed: 0",
+            "augmentation.colour_jitter: is for 3-band 8-bit images (input.bands is 1), allowed: 0; for these images: "
+            "horizontal_flip, vertical_flip, rotate90, scale, rotate, brightness, contrast, elastic",
+        ),
+        (
+            ["augmentation.colour_jitter=0.1", "input.bands=[4, 3]"],
+            "augmentation.colour_jitter: is for 3-band 8-bit images (input.bands is [4, 3]), allowed: 0; for these "
+            "images: horizontal_flip, vertical_flip, rotate90, scale, rotate, brightness, contrast, elastic",
+        ),
+        (["input.bands=[2, 2]"], "input.bands: got [2, 2], allowed: each band once"),
+        (["input.clip={}"], "input.clip.values: allowed: either values or percentiles"),
+        (
+            ["input.clip={values: [0, 1], percentiles: [1, 99]}"],
+            "input.clip.values: allowed: either values or percentiles",
+        ),
+        (["input.clip={values: [5, 5]}"], "input.clip.values: got [5.0, 5.0], allowed: [low, high]"),
+        (["input.clip={percentiles: [98, 2]}"], "input.clip.percentiles: got [98.0, 2.0], allowed: [low, high]"),
+        (["input.clip={percentiles: [0, 101]}"], "input.clip.percentiles.1: got 101, allowed: at most 100"),
+        (
+            ["input.clip={values: [0, 9]}", "input.max_value=9"],
+            "input.max_value: got 9, which has no effect with input.clip",
+        ),
+        (
+            ["input.normalize=counted", "input.std=0.2"],
+            "input.std: got 0.2, which has no effect with input.normalize: counted",
+        ),
+        (
+            ["data={name: fractions, root: ., slices: {axis: 3}}"],
+            "data.slices.axis: got 3, allowed: 0, 1, 2",
         ),
         (
             ["class_weights.manual={sky: 1, road: 2}"],
@@ -334,7 +365,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path):
     text = """\
 labels: {names: [sky, road], ignore_index: 0}
 data: {name: folders, rot: x}
-input: {bands: 2, std: 0}
+input: {bands: 0, std: 0}
 model: {name: unet, depth: 9, norm: btch}
 loss: [{name: dcie}, {name: focal, gamma: -1}]
 class_weights: {scheme: effective_number}
@@ -346,8 +377,8 @@ colours: red
         "name: missing, and there is no default",
         "labels.ignore_index: got 0, which is class 'sky'; allowed: 2 to 255",
         "data.root: missing, and there is no default",
-        "data.rot: unknown key (did you mean 'root'?); allowed: name, root, images, masks, mask_suffix",
-        "input.bands: got 2, allowed: 1, 3",
+        "data.rot: unknown key (did you mean 'root'?); allowed: name, root, images, masks, mask_suffix, slices",
+        "input.bands: got 0, allowed: at least 1 or a list",
         "input.std: got 0, allowed: above 0",
         "class_weights.beta: missing; scheme 'effective_number' needs it",
         "class_weights.unit: missing; scheme 'effective_number' needs it",

@@ -3,15 +3,19 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from seg import build, evaluate
-from seg.config import load_config
+from seg.config import dump_config, load_config
 from seg.data.dataset import load_pair
+from seg.inference.sliding_window import predict_logits
+from seg.inference.views import predict_views
 from seg.metrics.iou import confusion_matrix, scores
+from seg.training.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
 
 
@@ -46,21 +50,151 @@ def test_scores_equal_those_of_a_loop_over_the_split(run, capsys):
     assert f"mean IoU {expected.mean_iou:.3f} over {expected.num_averaged} of 7 classes" in out
 
 
-def test_writes_csv_and_a_picture_and_nothing_temporary(run, capsys):
-    command(capsys, run, "--split", "val", "--checkpoint", "last")
+FITTED = "is fitted on val, whose scores it would flatter; allowed: --split test"
+FILES = {"metrics.json", "metrics.csv", "per_image.csv", "confusion_matrix.png", "reliability.png", "report.html"}
+
+
+def metrics_of(run, split="test"):
+    return json.loads((run / f"evaluation/{split}/metrics.json").read_text())
+
+
+def test_writes_the_report_and_nothing_temporary(run, capsys):
+    command(capsys, run, "--split", "val", "--checkpoint", "last", "--rare-share", 0.4)
     folder = run / "evaluation/val"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "metrics.csv", "confusion_matrix.png"}
+    assert {path.name for path in folder.iterdir()} == FILES
     with (folder / "metrics.csv").open(newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)][:2] == ["field", "forest"]
     assert cv2.imread(str(folder / "confusion_matrix.png")) is not None
-    assert json.loads((folder / "metrics.json").read_text())["checkpoint"] == "last.keras"
+    metrics = metrics_of(run, "val")
+    assert metrics["checkpoint"] == "last.keras"
+    assert {row["rare"] for row in metrics["classes"].values()} == {True, False}
+    assert all(row["rare"] == (0 < row["share"] < 0.4) for row in metrics["classes"].values())
+    assert metrics["classes"]["boat"]["weight"] > metrics["classes"]["field"]["weight"]
+    text = (folder / "report.html").read_text()
+    assert "scheme: inverse_sqrt" in text  # the configuration
+    assert "forest, worst: IoU " in text and "forest, best: IoU " in text and "images/val/" in text
 
 
-def test_a_second_evaluation_writes_the_same_file(run, capsys):
+def test_a_second_evaluation_writes_the_same_files_but_for_their_date(run, capsys):
     command(capsys, run)
-    first = (run / "evaluation/test/metrics.json").read_bytes()
+    files = {path.name: path.read_bytes() for path in (run / "evaluation/test").iterdir()}
+    date = metrics_of(run)["date"].encode()
+    assert files["metrics.json"].count(date) == files["report.html"].count(date) == 1
     command(capsys, run)
-    assert (run / "evaluation/test/metrics.json").read_bytes() == first
+    again = metrics_of(run)["date"].encode()
+    for name, content in files.items():
+        assert (run / "evaluation/test" / name).read_bytes().replace(again, date) == content
+
+
+def changed(run, name, *overrides):
+    """A copy of a run whose configuration says something else."""
+    copied = shutil.copytree(run, run.parent / name)
+    (copied / "config.yaml").write_text(dump_config(load_config(run / "config.yaml", overrides)))
+    return copied
+
+
+@pytest.fixture
+def pair(run):
+    """The tiny run as if its loss had been cross-entropy alone, and one whose loss had no weights."""
+    loss = ("loss=[{name: cross_entropy}]", "pixel_weights=null")
+    weighted = changed(run, "weighted", *loss, "class_weights={scheme: inverse_sqrt}")
+    return weighted, changed(run, "plain", *loss, "class_weights={scheme: uniform}")
+
+
+def test_corrections_and_a_comparison(pair, capsys):
+    weighted, plain = pair
+    corrections = ("--prior-correction", "--temperature", "--thresholds")
+    code, out, err = command(capsys, weighted, "--against", plain, *corrections, "--resamples", 100)
+    assert code == 0, err
+    metrics = metrics_of(weighted)
+    assert [rule["rule"] for rule in metrics["rules"]] == [
+        "as trained",
+        "prior corrected",
+        "temperature",
+        "thresholds",
+    ]
+    assert metrics["rules"][1]["weights_removed"]["boat"] == pytest.approx(metrics["classes"]["boat"]["weight"])
+    against = metrics["against"]
+    assert against["run"] == str(plain) and against["checkpoint"] == "best.keras"
+    first, corrected = against["rules"][:2]
+    # The same weights of the network in both folders: as trained they agree; corrected, one has its loss's weights out.
+    assert first["mean_iou"] == {
+        "ours": first["mean_iou"]["theirs"],
+        "theirs": first["mean_iou"]["ours"],
+        "difference": 0.0,
+        "interval": [0.0, 0.0],
+        "verdict": "no difference shown",
+    }
+    assert corrected["mean_iou"]["theirs"] == first["mean_iou"]["theirs"]
+    assert f"against {plain} (best.keras), paired over the images:" in out
+    assert "mean IoU, as trained: +0.000 [+0.000, +0.000] no difference shown" in out
+    assert "with and without corrections" in out
+
+
+def test_prior_correction_is_refused_where_the_loss_has_another_optimum(run, capsys):
+    code, _, err = command(capsys, run, "--prior-correction")
+    assert code == 2
+    assert err.startswith(f"error: {run}: prior correction: the loss is cross_entropy + dice, and the optimum of such")
+    assert not (run / "evaluation").exists()
+
+
+def test_views_and_tiles_are_used(run, capsys, tmp_path):
+    out = tmp_path / "elsewhere"
+    assert command(capsys, run, "--tta", "d4", "--tile", 48, "--overlap", 16, "--out", out)[0] == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["tta"], metrics["tile"], metrics["overlap"]) == ("d4", 48, 16)
+    assert not (run / "evaluation").exists()
+    config = load_config(run / "config.yaml")
+    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
+    matrix = np.zeros((7, 7), np.int64)
+    for sample in build.samples(config)["test"]:
+        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
+
+        def tiled(images):
+            return np.stack([predict_logits(model, one, tile=48, overlap=16) for one in images])
+
+        logits = predict_views(tiled, preprocessing.prepare(image)[None], "d4")
+        matrix += confusion_matrix(mask, logits[0].argmax(-1), 7, 255)
+    assert metrics["confusion_matrix"] == matrix.tolist()
+
+
+def test_runs_of_other_data_are_not_compared(run, capsys):
+    other = changed(run, "other", "input.resize=[48, 48]")
+    code, _, err = command(capsys, run, "--against", other)
+    assert code == 2
+    assert err == (
+        f"error: --against: {run} and {other} differ in input.resize (None and (48, 48)); allowed: two runs evaluated "
+        "on the same pixels\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tile", 0], "--tile: got 0, allowed: 1 or more"),
+        (["--tile", 64, "--overlap", 64], "--overlap: got 64, allowed: 0 to 63 (less than --tile)"),
+        (["--boundary-tolerance", -1], "--boundary-tolerance: got -1, allowed: 0 or more pixels"),
+        (["--rare-share", 0], "--rare-share: got 0, allowed: above 0, at most 1"),
+        (["--resamples", 10], "--resamples: got 10, allowed: 100 or more"),
+        (["--against-checkpoint", "last"], "--against-checkpoint: has no effect without --against"),
+        (["--split", "val", "--temperature"], f"--temperature: {FITTED}"),
+        (["--split", "val", "--thresholds"], f"--thresholds: {FITTED}"),
+    ],
+)
+def test_options_out_of_range(run, capsys, options, message):
+    code, _, err = command(capsys, run, *options)
+    assert code == 2 and err == f"error: {message}\n"
+    assert not (run / "evaluation").exists()
+
+
+def test_overlapping_classes_take_no_option_that_would_do_nothing(run, capsys, monkeypatch):
+    monkeypatch.setattr(RunDir, "config", lambda _: SimpleNamespace(labels=SimpleNamespace(multi_label=True)))
+    for option, value in (("--tta", "d4"), ("--thresholds", None), ("--tile", 2048)):
+        code, _, err = command(capsys, run, option, *([] if value is None else [value]))
+        allowed = "is not for classes that overlap; allowed: --split, --checkpoint, --out"
+        assert (code, err) == (2, f"error: {option}: {allowed}\n")
+    code, _, err = command(capsys, run, "--against", run)
+    assert (code, err) == (2, f"error: --against: {allowed}\n")
 
 
 def test_not_a_run(tmp_path, capsys):

@@ -79,6 +79,30 @@ def test_messages(names: tuple, colours: tuple, ignore_index: int, message: str)
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("names", "ignore_index", "message"),
+    [
+        ([], 255, "labels.names: got 0 classes, allowed: 1 to 128"),
+        ([f"class {index}" for index in range(129)], 255, "labels.names: got 129 classes, allowed: 1 to 128"),
+        (["a"], 0, "labels.ignore_index: got 0, which means absent in every plane; allowed: 2 to 255"),
+        (["a", "b", "c"], 1, "labels.ignore_index: got 1, which means present in every plane; allowed: 2 to 255"),
+    ],
+)
+def test_messages_of_multi_label_sets(names: list, ignore_index: int, message: str):
+    with pytest.raises(ConfigError) as error:
+        LabelSet.from_names(names, ignore_index, multi_label=True)
+    assert str(error.value) == message
+
+
+def test_what_logits_mean():
+    logits = np.array([[0.5, -1.0, 0.5], [-2.0, -1.0, 0.0]])
+    single = LabelSet.from_names(["a", "b", "c"])
+    assert single.predicted(logits).tolist() == [0, 2] and single.mask_axes == ()
+    several = LabelSet.from_names(["a", "b", "c"], ignore_index=2, multi_label=True)  # 2 is no value of a plane
+    assert several.predicted(logits).tolist() == [[1, 0, 1], [0, 0, 0]] and several.mask_axes == (3,)
+    assert single.predicted(logits).dtype == several.predicted(logits).dtype == np.uint8
+
+
 def test_256_classes_are_too_many():
     with pytest.raises(ConfigError, match="labels.names: got 256 classes, allowed: 2 to 255"):
         LabelSet.from_names([f"class {index}" for index in range(256)])

@@ -80,15 +80,45 @@ def test_the_environment_names_versions_and_precision(trained_run):
     assert environment["precision"] == "float32"
 
 
-def test_tensorboard_holds_scores_texts_and_overlays(trained_run):
+def test_tensorboard_holds_scores_shares_texts_and_pictures(trained_run):
     tags = {}
     for run in ("train", "val"):
         events = EventAccumulator(str(trained_run / "tensorboard" / run), size_guidance={"tensors": 0}).Reload()
         tags[run] = set(events.Tags()["tensors"])
-        assert [event.step for event in events.Tensors("mean_iou")] == [1, 2]
-    scores = {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", *(f"iou/{name}" for name in NAMES)}
-    assert tags["train"] == scores | {"learning_rate", "images_per_second", "classes", "config"}
-    assert tags["val"] == scores | {"overlay/0000"}
+        for tag in ("mean_iou", "pixel_accuracy", "recall/boat"):
+            assert [event.step for event in events.Tensors(tag)] == [1, 2]
+    by_class = {f"{score}/{name}" for score in ("iou", "dice", "precision", "recall") for name in NAMES}
+    scores = {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", "pixel_accuracy"}
+    # A class that is never predicted has no precision, and no point.
+    assert scores <= tags["train"] <= scores | by_class | {f"weight/{name}" for name in NAMES} | {
+        "mean_iou_rare", "learning_rate", "images_per_second", "input_wait_share",
+        "classes", "config", "resume", "class_balance", "custom_scalars__config__",
+    }  # fmt: skip
+    assert {"input_wait_share", "classes", "config", "resume", "class_balance", "weight/boat"} <= tags["train"]
+    shares = {f"{kind}_share/{name}" for kind in ("pixel", "loss", "gradient") for name in NAMES}
+    pictures = {tag for tag in tags["val"] if tag.startswith(("overlay/", "worst/"))}
+    curves = {tag for tag in tags["val"] if tag.startswith("pr_curve/")}
+    assert scores | shares | {"confusion", "_hparams_/experiment", "_hparams_/session_start_info"} <= tags["val"]
+    assert "overlay/0000" in pictures
+    assert len(curves) == 4
+    known = scores | by_class | shares | pictures | curves
+    assert tags["val"] - known <= {"confusion", "mean_iou_rare", "_hparams_/experiment", "_hparams_/session_start_info"}
+
+
+def test_a_resumed_run_has_each_step_once(trained_run, tiny_config, tmp_path, monkeypatch):
+    run = interrupted_run(tiny_config, tmp_path / "run", monkeypatch, saves=1)  # epoch 2 is written, but not saved
+    assert train.main(["--resume", str(run)]) == 0
+    for folder in ("train", "val"):
+        resumed, whole = (
+            EventAccumulator(str(r / "tensorboard" / folder), size_guidance={"tensors": 0}).Reload()
+            for r in (run, trained_run)
+        )
+        assert set(resumed.Tags()["tensors"]) == set(whole.Tags()["tensors"])
+        for tag in whole.Tags()["tensors"]:
+            steps = [event.step for event in resumed.Tensors(tag)]
+            assert steps == [event.step for event in whole.Tensors(tag)], tag
+        for ours, theirs in zip(resumed.Tensors("mean_iou"), whole.Tensors("mean_iou"), strict=True):
+            assert ours.tensor_proto == theirs.tensor_proto
 
 
 def test_the_best_checkpoint_has_the_best_score_of_the_log(trained_run):

@@ -23,7 +23,7 @@ from seg.data.masks import MaskEncoding
 from seg.data.storage import FileState
 from seg.labels import LabelSet
 
-LAYOUT = 1  # part of the file's name: a later layout starts anew
+LAYOUT = 2  # part of the file's name: a later layout starts anew
 # A file written to within a clock tick of being read could change again unseen; git calls such an entry racily clean.
 SETTLED_NS = 2_000_000_000
 WAITING = 1000  # counts kept in memory before they are written together
@@ -56,14 +56,15 @@ class CountCache:
         self.hits = 0
         self.problem: str | None = None
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str, int, str, bytes, str | None]] = []
+        self._waiting: list[tuple[str, int, str, bytes, str | None, int]] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
             with self._database:
                 self._database.execute(
                     "CREATE TABLE IF NOT EXISTS counts"
-                    " (name TEXT PRIMARY KEY, size INTEGER, version TEXT, pixels BLOB, areas TEXT) WITHOUT ROWID"
+                    " (name TEXT PRIMARY KEY, size INTEGER, version TEXT, pixels BLOB, areas TEXT, moved INTEGER)"
+                    " WITHOUT ROWID"
                 )
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
@@ -72,7 +73,7 @@ class CountCache:
         """The counts of this very file, with components if they are asked for; None where they are not known."""
         if self.problem or not state.version:
             return None
-        query = "SELECT pixels, areas FROM counts WHERE name = ? AND size = ? AND version = ?"
+        query = "SELECT pixels, areas, moved FROM counts WHERE name = ? AND size = ? AND version = ?"
         with self._lock:
             try:
                 row = self._database.execute(query, (name, state.size, state.version)).fetchone()
@@ -85,7 +86,7 @@ class CountCache:
         areas = None
         if with_components:
             areas = tuple(Counter({int(area): number for area, number in one.items()}) for one in json.loads(row[1]))
-        return FileCounts(state.size, np.frombuffer(row[0], "<i8").astype(np.int64), areas)
+        return FileCounts(state.size, np.frombuffer(row[0], "<i8").astype(np.int64), areas, row[2])
 
     def put(self, name: str, state: FileState, counts: FileCounts) -> None:
         """Keeps the counts of a file whose state was the same before and after it was read."""
@@ -93,7 +94,8 @@ class CountCache:
             return
         areas = None if counts.areas is None else json.dumps(counts.areas)
         with self._lock:
-            self._waiting.append((name, state.size, state.version, counts.pixels.astype("<i8").tobytes(), areas))
+            pixels = counts.pixels.astype("<i8").tobytes()
+            self._waiting.append((name, state.size, state.version, pixels, areas, counts.moved))
             if len(self._waiting) >= WAITING:
                 self._write()
 
@@ -107,7 +109,7 @@ class CountCache:
             return
         try:
             with self._database:  # one transaction
-                self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?)", self._waiting)
+                self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?)", self._waiting)
         except sqlite3.Error as error:
             self._give_up(error)
         self._waiting.clear()

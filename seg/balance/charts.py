@@ -10,6 +10,7 @@ import numpy as np
 
 from seg.balance.advisor import SchemeEffect
 from seg.balance.counts import ClassCounts
+from seg.balance.multi_label_counts import MultiLabelCounts
 from seg.labels import Colour
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 INCHES_PER_CLASS = 0.32
 INCHES_AROUND = 1.4  # title, axis and margins
+MOST_INCHES = 24.0  # of all rows of a chart with many classes
 LEAST_INCHES = 3.4  # of a figure: legend and colour bar need this much beside two classes
 NUMBERED_CLASSES = 25  # a larger heat map has no room for numbers in its cells
 WEIGHT_MARKERS = "osD^vP*X"
@@ -75,6 +77,60 @@ def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes
     axes.set_title("Class weights by scheme")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     return _png(figure)
+
+
+def share_chart(
+    counts: ClassCounts | MultiLabelCounts, colours: tuple[Colour, ...], weights: np.ndarray | None = None
+) -> tuple[bytes, int, int]:
+    """A PNG of each class's share of the labelled pixels and, beside it, its weight; the rarest class on top.
+
+    Args:
+        counts: What to draw.
+        colours: One RGB colour (0-255) per class.
+        weights: (C,), or None for the shares alone.
+
+    Returns:
+        The PNG, its width and its height in pixels.
+
+    Raises:
+        DataError: No pixel is labelled.
+    """
+    from matplotlib.figure import Figure
+
+    shares = counts.frequencies
+    order = np.argsort(shares, kind="stable")
+    names = [counts.names[index] for index in order]
+    paint = [tuple(value / 255 for value in colours[index]) for index in order]
+    per_class = min(INCHES_PER_CLASS, MOST_INCHES / len(names))
+    height = max(LEAST_INCHES, INCHES_AROUND + per_class * len(names))
+    figure = Figure(figsize=(7.2, height), dpi=100, layout="constrained")
+    columns = [(shares[order], "share of the pixels (logarithmic)", lambda value: f"{value:.3%}")]
+    if weights is not None:
+        columns.append((np.asarray(weights)[order], "class weight", lambda value: f"{value:.2f}"))
+    fontsize = min(9.0, 65 * per_class)
+    for number, (values, title, shown) in enumerate(columns):
+        axes = figure.add_subplot(1, len(columns), number + 1)
+        present = values[values > 0]
+        left = present.min() / 5 if number == 0 and present.size else 0.0
+        axes.barh(range(len(names)), np.maximum(values, left), color=paint, edgecolor="0.3", linewidth=0.5)
+        for row, value in enumerate(values):
+            place = (max(float(value), left), row)
+            axes.annotate(shown(value), place, (3, 0), textcoords="offset points", va="center", fontsize=fontsize)
+        if number == 0:
+            axes.set_xscale("log")
+            axes.set_xticks(
+                [10.0**power for power in range(-9, 1)], [f"{10.0 ** (power + 2):g} %" for power in range(-9, 1)]
+            )
+            axes.minorticks_off()
+        axes.set_xlim(left or None, present.max() * (30 if number == 0 else 1.25) if present.size else None)
+        # Names are taken as they are: matplotlib would read dollar signs as mathematics.
+        axes.set_yticks(range(len(names)), names if number == 0 else [""] * len(names), fontsize=fontsize)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(title, fontsize=10)
+    return _png(figure), round(7.2 * 100), round(height * 100)
 
 
 def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> bytes:

@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from seg.balance.cache import CountCache
 from seg.balance.counts import ClassCounts, file_hash, fingerprint_digits
 from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
-from seg.data.mask_counts import components, count_pixels, load_fast_counter, mask_pixels
-from seg.data.masks import MaskEncoding, read_mask
+from seg.data.mask_counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
+from seg.data.masks import MaskEncoding, read_mask_and_moved
 from seg.data.storage import File, common_folder, file_state, relative_name
+from seg.data.threads import in_order
 from seg.errors import DataError
 from seg.labels import LabelSet
 
 BUNDLE = 16  # masks a task, at most: handing over a task costs as much as counting a small mask
-QUEUED_PER_WORKER = 2  # tasks; a bound on what waits in memory and on how long Ctrl-C takes
 SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
+# A mask to (C + 1,) pixels and the pixels that its encoding moved, as seg.data.mask_counts does.
+PixelCounter = Callable[[File, LabelSet, MaskEncoding], tuple[np.ndarray, int]]
 
 
 def count_masks(
@@ -41,6 +42,7 @@ def count_masks(
     *,
     root: Path | None = None,
     workers: int | None = None,
+    counter: PixelCounter = count_pixels_and_moved,
     progress: Progress | None = None,
 ) -> ClassCounts:
     """Counts masks in one streaming pass.
@@ -51,6 +53,7 @@ def count_masks(
         encoding: How the files store classes.
         root: What the fingerprint's paths are relative to; default: the masks' common folder.
         workers: Threads; default: one per CPU.
+        counter: Counts one mask, in any of the threads.
         progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
@@ -66,7 +69,9 @@ def count_masks(
         >>> counts = count_masks(masks, labels, IndexEncoding())  # doctest: +SKIP
         >>> class_weights(counts, "inverse_sqrt", cap=10)  # doctest: +SKIP
     """
-    return collect_statistics(masks, labels, encoding, root=root, workers=workers, progress=progress).counts
+    return collect_statistics(
+        masks, labels, encoding, root=root, workers=workers, counter=counter, progress=progress
+    ).counts
 
 
 def collect_statistics(
@@ -79,6 +84,7 @@ def collect_statistics(
     with_components: bool = False,
     on_error: OnError = "stop",
     cache: CountCache | None = None,
+    counter: PixelCounter = count_pixels_and_moved,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """As `count_masks`, with everything else that the same pass can tell.
@@ -92,6 +98,7 @@ def collect_statistics(
         with_components: Also measure connected components, which needs the image and costs several times as much.
         on_error: `skip` lists a mask that cannot be read under `skipped` and goes on; `stop` raises.
         cache: Where counts of files seen before are kept; None reads every file.
+        counter: Counts one mask, in any of the threads, where components are not asked for.
         progress: Called from the calling thread after every few masks with the masks and the pixels done so far.
 
     Raises:
@@ -109,6 +116,7 @@ def collect_statistics(
             with_components=with_components,
             on_error=on_error,
             cache=cache,
+            counter=counter,
             progress=progress,
         )
     )
@@ -136,16 +144,17 @@ def collect_part(
     with_components: bool,
     on_error: OnError,
     cache: CountCache | None = None,
+    counter: PixelCounter = count_pixels_and_moved,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
-    total = _Accumulator(labels, encoding.name, with_components)
+    total = _Accumulator(labels, encoding.description, with_components)
     if len(masks) >= WORTH_LOADING and not with_components:
         load_fast_counter()
 
     def count_one(mask: File, name: str) -> FileCounts | DataError:
         try:
-            return _count_file(mask, name, labels, encoding, with_components, cache)
+            return _count_file(mask, name, labels, encoding, with_components, cache, counter)
         except DataError as error:
             if on_error == "stop":
                 raise
@@ -158,7 +167,7 @@ def collect_part(
     size = min(BUNDLE, -(-len(masks) // (8 * workers)))  # of few masks every thread shall have some
     bundles = [masks[begin : begin + size] for begin in range(0, len(masks), size)]
     with _short_turns():
-        for names, counted in _in_order(count_some, bundles, workers):
+        for names, counted in in_order(count_some, bundles, workers):
             total.add(names, counted)
             if progress is not None:
                 progress(total.files, total.all_pixels)
@@ -168,7 +177,13 @@ def collect_part(
 
 
 def _count_file(
-    mask: File, name: str, labels: LabelSet, encoding: MaskEncoding, with_components: bool, cache: CountCache | None
+    mask: File,
+    name: str,
+    labels: LabelSet,
+    encoding: MaskEncoding,
+    with_components: bool,
+    cache: CountCache | None,
+    counter: PixelCounter,
 ) -> FileCounts:
     """From the cache if it knows this very file, else from the file."""
     state = file_state(mask)
@@ -176,11 +191,12 @@ def _count_file(
     if known is not None:
         return known
     if with_components:
-        decoded = read_mask(mask, labels, encoding)
+        decoded, moved = read_mask_and_moved(mask, labels, encoding)
         areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
-        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas)
+        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas, moved)
     else:
-        counted = FileCounts(state.size, count_pixels(mask, labels, encoding))
+        pixels, moved = counter(mask, labels, encoding)
+        counted = FileCounts(state.size, pixels, moved=moved)
     if cache is not None and file_state(mask) == state:  # else it was written to meanwhile
         cache.put(name, state, counted)
     return counted
@@ -196,7 +212,7 @@ class _Accumulator:
         self.co_occurrence = np.zeros((classes, classes), np.int64)
         self.richest: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
         self.areas = tuple(Counter[int]() for _ in range(classes)) if with_components else None
-        self.void_pixels = self.fingerprint = self.files = self.all_pixels = 0
+        self.void_pixels = self.moved_pixels = self.fingerprint = self.files = self.all_pixels = 0
         self.skipped: list[tuple[str, str]] = []
 
     def add(self, names: Sequence[str], counted: Sequence[FileCounts | DataError]) -> None:
@@ -224,6 +240,7 @@ class _Accumulator:
             self._enrich(self.richest[index], pixels[:, column], [name for name, _ in good])
         for name, one in good:
             self.fingerprint += file_hash(name, one.size)
+            self.moved_pixels += one.moved
             if self.areas is not None and one.areas is not None:
                 for mine, theirs in zip(self.areas, one.areas, strict=True):
                     mine.update(theirs)
@@ -246,6 +263,7 @@ class _Accumulator:
             self.void_pixels,
             self.files - len(self.skipped),
             fingerprint_digits(self.fingerprint),
+            self.moved_pixels,
         )
         kept = tuple(tuple(best) for best in self.richest)
         return MaskStatistics(counts, self.co_occurrence, kept, self.areas, tuple(sorted(self.skipped)))
@@ -261,21 +279,3 @@ def _short_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def _in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
-    """function(item) for every item, in order, from a thread pool with a bounded queue.
-
-    `ThreadPoolExecutor.map` would create a future for every item at once and finish them all after an error.
-    """
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > workers * QUEUED_PER_WORKER:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # after an error or Ctrl-C only the files being decoded are finished
-            pool.shutdown(wait=False, cancel_futures=True)

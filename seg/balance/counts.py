@@ -22,6 +22,7 @@ from seg.errors import DataError
 
 FORMAT = "seg class counts"
 VERSION = 1
+FORMAT_KEYS = {"format": FORMAT, "version": VERSION}
 MAX_COUNT = 2**63 - 1
 FINGERPRINT_MODULUS = 2**256
 RECOUNT = "count again: python -m data_tools.mask_frequencies --config FILE --out COUNTS.json"
@@ -34,13 +35,14 @@ class ClassCounts:
     Attributes:
         names: The C class names; index = class.
         ignore_index: The value that stood for void.
-        encoding: The name of the encoding that the masks were read with.
+        encoding: How the masks were read: `MaskEncoding.description`, for plain encodings their name.
         pixel_counts: (C,) int64, n_c: pixels of each class.
         image_counts: (C,) int64: masks that contain the class.
         image_pixels: (C,) int64: labelled pixels (of any class) of the masks that contain the class.
         void_pixels: Pixels without a label.
         num_images: Masks counted.
         fingerprint: Of the file list, see `fingerprint_files`.
+        moved_pixels: Pixels that took the nearest class colour, within the encoding's tolerance.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,7 @@ class ClassCounts:
     void_pixels: int
     num_images: int
     fingerprint: str
+    moved_pixels: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -75,9 +78,9 @@ class ClassCounts:
         Raises:
             DataError: The two differ in class names, ignore_index or encoding.
         """
-        differences = _differences(self, other.names, other.ignore_index, other.encoding, None)
-        if differences:
-            raise DataError(f"class counts cannot be added: {'; '.join(differences)}")
+        found = differences(self, other.names, other.ignore_index, other.encoding, None)
+        if found:
+            raise DataError(f"class counts cannot be added: {'; '.join(found)}")
         return ClassCounts(
             self.names,
             self.ignore_index,
@@ -88,6 +91,7 @@ class ClassCounts:
             self.void_pixels + other.void_pixels,
             self.num_images + other.num_images,
             fingerprint_digits(int(self.fingerprint, 16) + int(other.fingerprint, 16)),
+            self.moved_pixels + other.moved_pixels,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -99,11 +103,9 @@ class ClassCounts:
         Raises:
             DataError: Names, ignore_index, encoding or files differ; says which, what was got and what was expected.
         """
-        differences = _differences(self, names, ignore_index, encoding, fingerprint)
-        if differences:
-            raise DataError(
-                f"these class counts do not match the data: {'; '.join(differences)}. To mend it, {RECOUNT}"
-            )
+        found = differences(self, names, ignore_index, encoding, fingerprint)
+        if found:
+            raise DataError(f"these class counts do not match the data: {'; '.join(found)}. To mend it, {RECOUNT}")
 
     def save(self, path: Path) -> None:
         """Writes the JSON file that `load` reads."""
@@ -116,15 +118,15 @@ class ClassCounts:
         Raises:
             DataError: The file is missing, broken, of another version, or holds impossible counts.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot read the class counts: {error.strerror}") from None
-        except ValueError as error:
-            raise DataError(f"{path}: not a class counts file, broken JSON: {error}; {RECOUNT}") from None
-        problems = _content_problems(content)
+        content = read_json(path)
+        problems = content_problems(content)
         if problems:
             raise DataError(f"{path}: not a valid class counts file: {'; '.join(problems)}; {RECOUNT}")
+        return cls.from_json(content)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> ClassCounts:
+        """The counts that `to_json` described, in which `content_problems` finds none."""
         return cls(
             tuple(content["class_names"]),
             content["ignore_index"],
@@ -135,19 +137,20 @@ class ClassCounts:
             content["void_pixels"],
             content["num_images"],
             content["fingerprint"],
+            content.get("moved_pixels", 0),  # files of the first versions have no such key
         )
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
+            **FORMAT_KEYS,
             "class_names": list(self.names),
             "ignore_index": self.ignore_index,
             "encoding": self.encoding,
             "num_images": self.num_images,
             "fingerprint": self.fingerprint,
             "void_pixels": self.void_pixels,
+            "moved_pixels": self.moved_pixels,
             "pixel_counts": self.pixel_counts.tolist(),
             "image_counts": self.image_counts.tolist(),
             "image_pixels": self.image_pixels.tolist(),
@@ -183,25 +186,40 @@ def fingerprint_digits(fingerprint: int) -> str:
     return f"{fingerprint % FINGERPRINT_MODULUS:064x}"
 
 
-def _differences(
+def read_json(path: Path) -> Any:
+    """The content of a counts file.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the class counts: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a class counts file, broken JSON: {error}; {RECOUNT}") from None
+
+
+def differences(
     counts: ClassCounts, names: Sequence[str], ignore_index: int, encoding: str, fingerprint: str | None
 ) -> list[str]:
-    differences = []
+    """How counts differ from what is expected, a clause each; `fingerprint` None: of any files."""
+    found = []
     if counts.names != tuple(names):
-        differences.append(f"class names: got {', '.join(counts.names)}; expected {', '.join(names)}")
+        found.append(f"class names: got {', '.join(counts.names)}; expected {', '.join(names)}")
     if counts.ignore_index != ignore_index:
-        differences.append(f"ignore_index: got {counts.ignore_index}, expected {ignore_index}")
+        found.append(f"ignore_index: got {counts.ignore_index}, expected {ignore_index}")
     if counts.encoding != encoding:
-        differences.append(f"encoding: got {counts.encoding}, expected {encoding}")
+        found.append(f"encoding: got {counts.encoding}, expected {encoding}")
     if fingerprint is not None and counts.fingerprint != fingerprint:
-        differences.append(
+        found.append(
             f"files (paths and sizes): got fingerprint {counts.fingerprint[:12]} of {counts.num_images} masks, "
             f"expected {fingerprint[:12]}"
         )
-    return differences
+    return found
 
 
-def _content_problems(content: Any) -> list[str]:
+def content_problems(content: Any) -> list[str]:
     """What is wrong with the content of a counts file: first its keys and types, and if those hold, its sense."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return [f'it has no "format": "{FORMAT}"']
@@ -211,8 +229,8 @@ def _content_problems(content: Any) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return [f"class_names: got {names!r}, allowed: a list of names"]
     problems = []
-    for key in ("ignore_index", "num_images", "void_pixels"):
-        if not _is_count(content.get(key)):
+    for key in ("ignore_index", "num_images", "void_pixels", "moved_pixels"):
+        if not _is_count(content.get(key, 0 if key == "moved_pixels" else None)):
             problems.append(f"{key}: got {content.get(key)!r}, allowed: an integer of 0 or more")
     for key in ("pixel_counts", "image_counts", "image_pixels"):
         values = content.get(key)

@@ -27,11 +27,13 @@ class FileCounts:
         size: Of the file, in bytes.
         pixels: (C + 1,) int64: the pixels of each class, then the void pixels.
         areas: For each class the areas of its components, see `MaskStatistics.areas`; None: not measured.
+        moved: Pixels that took the nearest class colour, within the encoding's tolerance.
     """
 
     size: int
     pixels: np.ndarray
     areas: tuple[Counter[int], ...] | None = None
+    moved: int = 0
 
 
 @dataclass(frozen=True)

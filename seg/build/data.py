@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
 from seg.balance.cache import user_cache_folder
+from seg.build.images import preprocessing
 from seg.config_data import DiskCache, FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
 from seg.config_tree import Config
-from seg.data.images import image_size
-from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.masks import (
+    BinaryEncoding,
+    ColourEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    StoredEncoding,
+    ValueEncoding,
+)
+from seg.data.multi_label_masks import MultiLabelEncoding, planes_size
+from seg.data.reading import check_pairs, image_size
 from seg.data.samples import (
     Sample,
     Splits,
@@ -20,16 +32,19 @@ from seg.data.samples import (
     samples_from_fractions,
     samples_from_table,
 )
+from seg.data.scene_attributes import ATTRIBUTE_LABELS
 from seg.data.scenes import SCENE_LABELS, write_scenes
+from seg.data.storage import File
+from seg.data.volumes import expand_slices, refuse_volumes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from seg.data.band_statistics import BandStatistics
     from seg.data.border_map import BorderWeights
     from seg.data.copy_paste import CopyPaste
-    from seg.data.dataset import Preprocessing
     from seg.data.pixel_cache import PixelCache
     from seg.data.sampler import Sampler
     from seg.data.transforms import Augmentation
@@ -42,46 +57,95 @@ def label_set(config: Config) -> LabelSet:
 
 def mask_encoding(config: Config) -> MaskEncoding:
     """How mask files store the classes."""
-    match config.labels.encoding:
+    return labels_and_encoding(config.labels)[1]
+
+
+def labels_and_encoding(labels: Labels) -> tuple[LabelSet, MaskEncoding]:
+    """The classes, and how mask files store them."""
+    stored = stored_encoding(labels)
+    if not labels.merge or isinstance(stored, MultiLabelEncoding):
+        return labels.label_set(), stored
+    return labels.label_set(), MergedEncoding(stored, labels.stored_label_set(), labels.merged_indices())
+
+
+def stored_encoding(labels: Labels) -> StoredEncoding | MultiLabelEncoding:
+    """How mask files store their own classes, before any are merged."""
+    match labels.encoding:
         case IndexMasks():
-            return IndexEncoding()
+            return IndexEncoding(labels.ignore_values)
         case PaletteMasks():
-            return PaletteEncoding()
+            return PaletteEncoding(labels.ignore_values)
         case ColourMasks() as section:
-            return ColourEncoding(section.void_colours)
+            return ColourEncoding(section.void_colours, section.tolerance)
         case BinaryMasks() as section:
-            return BinaryEncoding(section.threshold)
+            return BinaryEncoding(section.threshold, labels.ignore_values)
+        case ValueMasks() as section:
+            values = tuple((value, labels.names.index(name)) for value, name in section.values.items())
+            return ValueEncoding(values, labels.ignore_values)
+        case MultiLabelMasks():
+            return MultiLabelEncoding()
         case _ as never:
             assert_never(never)
+
+
+def load_counts(config: Config, path: Path) -> ClassCounts | MultiLabelCounts:
+    """The counts of training masks in a file that `save` wrote.
+
+    Raises:
+        DataError: The file is missing, broken, of another kind or version, or holds impossible counts.
+    """
+    return (MultiLabelCounts if config.labels.multi_label else ClassCounts).load(path)
+
+
+def count_classes(
+    config: Config, masks: Sequence[File], progress: Callable[[int, int], None]
+) -> ClassCounts | MultiLabelCounts:
+    """Counts masks; `progress` is told the masks and pixels done so far.
+
+    Raises:
+        DataError: A mask is broken or holds a value that is no class.
+    """
+    labels, encoding, root = label_set(config), mask_encoding(config), Path(config.data.root)
+    if isinstance(encoding, MultiLabelEncoding):
+        return count_multi_label_masks(masks, labels, encoding, root=root, progress=progress)
+    return count_masks(masks, labels, encoding, root=root, progress=progress)
 
 
 def samples(config: Config) -> Splits:
     """The image/mask pairs of each split, sizes compared; generated scenes are drawn first, where there are none."""
     if isinstance(config.data, SceneData):
         _check_scene_labels(config.labels)
-    splits = _find_samples(config.data)
-    check_sizes(splits, image_size)
+    splits = _find_samples(config.data, config.labels.multi_label)
+    slices = None if isinstance(config.data, SceneData) else config.data.slices
+    if slices is not None:
+        splits = expand_slices(splits, slices.axis)
+    else:
+        refuse_volumes(splits)
+    for members in splits.values():
+        check_pairs(members)
+    check_sizes(splits, image_size, planes_size if config.labels.multi_label else image_size)
     return splits
 
 
 def _check_scene_labels(labels: Labels) -> None:
     """Refuses labels that mean something else than the generated masks do: names in another order would still run."""
-    drawn = SCENE_LABELS
+    drawn = ATTRIBUTE_LABELS if labels.multi_label else SCENE_LABELS
     if labels.names != drawn.names:
         names = ", ".join(drawn.names)
         raise ConfigError(f"labels.names: got {', '.join(labels.names)}; allowed with the generated scenes: {names}")
     if labels.ignore_index != drawn.ignore_index:
         allowed = f"allowed with the generated scenes: {drawn.ignore_index}"
         raise ConfigError(f"labels.ignore_index: got {labels.ignore_index}, {allowed}")
-    if not isinstance(labels.encoding, IndexMasks):
+    if not isinstance(labels.encoding, IndexMasks | MultiLabelMasks):
         got = labels.encoding.name
-        raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index")
+        raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index, multi_label")
 
 
-def _find_samples(data: FolderData | TableData | FractionData | SceneData) -> Splits:
+def _find_samples(data: FolderData | TableData | FractionData | SceneData, multi_label: bool) -> Splits:
     root = Path(data.root)
     if isinstance(data, SceneData):
-        write_scenes(root, {"train": data.train, "val": data.val, "test": data.test}, data.size, data.seed)
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        write_scenes(root, splits, data.size, data.seed, multi_label=multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
     match data:
@@ -113,22 +177,8 @@ def pixel_weights(config: Config) -> BorderWeights | None:
         return None
     from seg.data.border_map import BorderWeights
 
-    classes = [config.labels.names.index(name) for name in section.classes]
+    classes = [config.labels.class_names.index(name) for name in section.classes]
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
-
-
-def preprocessing(config: Config) -> Preprocessing:
-    """From image file to model input."""
-    from seg.data.dataset import Preprocessing
-
-    section = config.input
-    return Preprocessing(
-        bands=section.bands,
-        resize=section.resize,
-        max_value=section.max_value,
-        mean=(section.mean,) * section.bands,
-        std=(section.std,) * section.bands,
-    )
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -139,8 +189,9 @@ def augmentation(config: Config) -> Augmentation:
         **config.augmentation.model_dump(),
         crop=config.input.crop,
         resize=config.input.resize,
-        bands=config.input.bands,
+        bands=config.input.num_bands,
         ignore_index=config.labels.ignore_index,
+        saturate=config.input.normalize == "fixed" or config.input.clip is not None,
     )
 
 
@@ -164,6 +215,7 @@ def training_data(
     first_epoch: int = 0,
     sampler: Sampler | None = None,
     copy_paste: CopyPaste | None = None,
+    statistics: BandStatistics | None = None,
 ) -> tf.data.Dataset:
     """The training batches from `first_epoch` on, as one stream over the epochs, drawn by `build.sampling`'s sampler.
 
@@ -178,7 +230,7 @@ def training_data(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         augmentation(config),
         pixel_weights=pixel_weights(config),
         sampler=sampler,
@@ -193,15 +245,17 @@ def training_data(
     )
 
 
-def evaluation_data(config: Config, samples: Sequence[Sample]) -> tf.data.Dataset:
-    """One pass over whole images."""
+def evaluation_data(
+    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
+) -> tf.data.Dataset:
+    """One pass over whole images, large rasters in tiles."""
     from seg.data.dataset import evaluation_batches
 
     return evaluation_batches(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config),
+        preprocessing(config, statistics),
         batch_size=config.training.batch_size,
         workers=config.training.workers,
     )

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
-from seg.balance import ClassCounts, class_weights
+from seg.balance import (
+    ClassCounts,
+    MultiLabelCounts,
+    class_weights,
+    pos_weight_warnings,
+    pos_weights,
+)
+from seg.balance import weight_warnings as class_weight_warnings
+from seg.config_labels import Labels
 from seg.config_losses import (
+    BinaryCrossEntropyTerm,
     CrossEntropyTerm,
     DiceTerm,
     FocalTerm,
@@ -24,13 +33,24 @@ if TYPE_CHECKING:
     from seg.losses.base import SegmentationLoss
     from seg.losses.combined import Combined
     from seg.losses.online_weights import OnlineClassWeights
+    from seg.metrics.confusion import ConfusionMatrix
+    from seg.metrics.multi_label import MultiLabelConfusion
 
 
-def weights(config: Config, counts: ClassCounts) -> np.ndarray:
-    """(C,) float64 class weights by the configured scheme."""
+def weights(config: Config, counts: ClassCounts | MultiLabelCounts) -> np.ndarray:
+    """(C,) float64 class weights by the configured scheme; the pos_weight of multi-label classes."""
     section = config.class_weights
     given = {key: getattr(section, key) for key in ("beta", "unit", "manual") if getattr(section, key) is not None}
+    if isinstance(counts, MultiLabelCounts):
+        return pos_weights(counts, section.scheme, cap=section.cap, **given)
     return class_weights(counts, section.scheme, normalize=section.normalize, cap=section.cap, **given)
+
+
+def weight_warnings(config: Config, counts: ClassCounts | MultiLabelCounts, weights: np.ndarray) -> list[str]:
+    """What the user should know about the result of `weights`, one sentence each."""
+    if isinstance(counts, MultiLabelCounts):
+        return pos_weight_warnings(counts, weights, config.class_weights.scheme)
+    return class_weight_warnings(counts, weights, config.class_weights.scheme)
 
 
 def online_weights(config: Config) -> OnlineClassWeights | None:
@@ -44,7 +64,7 @@ def online_weights(config: Config) -> OnlineClassWeights | None:
     if section.scheme == "effective_number":
         effective = {"beta": section.beta, "unit": section.unit}
     return OnlineClassWeights(
-        len(config.labels.names),
+        len(config.labels.class_names),
         section.scheme,
         momentum=section.online,
         ignore_index=config.labels.ignore_index,
@@ -58,17 +78,32 @@ def loss(config: Config, class_weights: np.ndarray) -> Combined:
     """The weighted sum of the configured terms."""
     from seg.losses.combined import Combined
 
-    return Combined(
-        [(term.coefficient, _term(term, class_weights, config.labels.ignore_index)) for term in config.loss]
-    )
+    return Combined([(term.coefficient, _term(term, class_weights, config.labels)) for term in config.loss])
 
 
-def _term(term: LossTerm, class_weights: np.ndarray, ignore_index: int) -> SegmentationLoss:
+def plain_loss(config: Config) -> Combined:
+    """The unweighted cross-entropy, for evaluation; of sigmoids where classes may overlap."""
+    from seg.losses import BinaryCrossEntropy, Combined, CrossEntropy
+
+    loss = BinaryCrossEntropy if config.labels.multi_label else CrossEntropy
+    return Combined([(1.0, loss(ignore_index=config.labels.ignore_index))])
+
+
+def confusion(config: Config) -> ConfusionMatrix | MultiLabelConfusion:
+    """The metric: what `seg.metrics.iou.scores` takes, summed over batches."""
+    from seg.metrics.confusion import ConfusionMatrix
+    from seg.metrics.multi_label import MultiLabelConfusion
+
+    metric = MultiLabelConfusion if config.labels.multi_label else ConfusionMatrix
+    return metric(config.labels.class_names, config.labels.ignore_index)
+
+
+def _term(term: LossTerm, class_weights: np.ndarray, labels: Labels) -> SegmentationLoss:
     from seg import losses
 
     settings = term.model_dump(exclude={"name", "coefficient", "weighted"})
     settings["class_weights"] = class_weights if term.weighted else None
-    settings["ignore_index"] = ignore_index
+    settings["ignore_index"] = labels.ignore_index
     match term:
         case CrossEntropyTerm():
             return losses.CrossEntropy(**settings)
@@ -76,8 +111,10 @@ def _term(term: LossTerm, class_weights: np.ndarray, ignore_index: int) -> Segme
             return losses.Focal(**settings)
         case TopKCrossEntropyTerm():
             return losses.TopKCrossEntropy(**settings)
+        case BinaryCrossEntropyTerm():
+            return losses.BinaryCrossEntropy(pos_weight=settings.pop("class_weights"), **settings)
         case DiceTerm():
-            return losses.Dice(**settings)
+            return (losses.MultiLabelDice if labels.multi_label else losses.Dice)(**settings)
         case JaccardTerm():
             return losses.Tversky(alpha=1.0, beta=1.0, name="jaccard", **settings)
         case TverskyTerm():

@@ -16,8 +16,8 @@ def network(config: Config) -> tuple[Any, Any]:
 
     section = config.model
     return unet_layers(
-        bands=config.input.bands,
-        num_classes=len(config.labels.names),
+        bands=config.input.num_bands,
+        num_classes=len(config.labels.class_names),
         depth=section.depth,
         base_filters=section.base_filters,
         norm=section.norm,

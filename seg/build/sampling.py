@@ -179,7 +179,7 @@ def _index(
     )
     _require("sampler.crops.classes: no pixel", config, locate, index.pixels.sum(axis=0), len(masks))
     if section.copy_paste:
-        objects = np.bincount(index.components[:, CLASS], minlength=len(config.labels.names))
+        objects = np.bincount(index.components[:, CLASS], minlength=len(config.labels.class_names))
         least = section.copy_paste.min_area
         what = f"sampler.copy_paste.classes: no object of {least} pixels or more, whole in its image,"
         _require(what, config, copy, objects, len(masks))
@@ -187,7 +187,7 @@ def _index(
 
 
 def _require(what: str, config: Config, classes: Sequence[int], numbers: np.ndarray, masks: int) -> None:
-    absent = [config.labels.names[label] for label in classes if not numbers[label]]
+    absent = [config.labels.class_names[label] for label in classes if not numbers[label]]
     if absent:
         raise DataError(f"{what} of {', '.join(absent)} in {masks} training masks; allowed: classes that have some")
 
@@ -200,7 +200,7 @@ def _copy_paste(config: Config, samples: Sequence[Sample], index: MaskIndex) -> 
     section = config.sampler and config.sampler.copy_paste
     if not section:
         return None
-    names = config.labels.names
+    names = config.labels.class_names
     return CopyPaste(
         [sample.mask for sample in samples],
         index,
@@ -214,8 +214,8 @@ def _copy_paste(config: Config, samples: Sequence[Sample], index: MaskIndex) -> 
 
 
 def _weights(config: Config, given: Mapping[str, float], others: float = 0.0) -> tuple[float, ...]:
-    return tuple(given.get(name, others) for name in config.labels.names)
+    return tuple(given.get(name, others) for name in config.labels.class_names)
 
 
 def _classes(config: Config, given: Mapping[str, float]) -> list[int]:
-    return [config.labels.names.index(name) for name in given]
+    return [config.labels.class_names.index(name) for name in given]

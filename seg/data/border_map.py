@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+
+from seg.data.storage import File
 
 REACH = 6.0  # sigmas; what is further from a second object weighs less than exp(-18) = 1.5e-8 of w0, and is left out
 CACHE_BYTES = 2**30  # of maps kept in memory; later masks are computed anew each time
@@ -91,14 +92,14 @@ class BorderWeights:
     classes: tuple[int, ...]
     strength: float = 10.0
     sigma: float = 5.0
-    _kept: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _kept: dict[File, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_positive(strength=self.strength, sigma=self.sigma)
         if not self.classes:
             raise ValueError("classes: got none, allowed: one or more")
 
-    def __call__(self, path: Path, mask: np.ndarray) -> np.ndarray:
+    def __call__(self, path: File, mask: np.ndarray) -> np.ndarray:
         """(H, W) float32, at least 1, of the mask (H, W) that the file at `path` holds. Not to be written to."""
         weights = self._kept.get(path)
         if weights is None or weights.shape != mask.shape:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ import numpy as np
 import tensorflow as tf
 
 from seg.data.draws import epoch_draws, sample_seed, steps_per_epoch
-from seg.data.images import read_image, resize_image, resize_mask, unit_range
+from seg.data.images import read_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
+from seg.data.preprocessing import Preprocessing as Preprocessing
 from seg.data.samples import Sample
+from seg.data.sources import PixelWeights, SampleSource, View, evaluation_views
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -40,76 +42,25 @@ LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last 
 ALIGNMENT = 64  # bytes
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From an image file to what the model sees: (value / max_value - mean) / std, after resizing.
-
-    Attributes:
-        bands: 1 (gray) or 3 (RGB).
-        resize: (height, width) of every image and mask; None keeps their sizes.
-        max_value: The image value that becomes 1; None: 255 for 8-bit files, 65535 for 16-bit ones.
-        mean: One value a band, in units of [0, 1].
-        std: The same.
-    """
-
-    bands: int
-    resize: tuple[int, int] | None
-    max_value: float | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.bands:
-            raise ValueError(f"got {len(self.mean)} means and {len(self.std)} stds for {self.bands} bands")
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image, resized: (H, W, bands) uint8 or uint16."""
-        return self.resized(read_image(path, self.bands))
-
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """`image` (H, W, bands) at the size of `resize`."""
-        return image if self.resize is None else resize_image(image, self.resize)
-
-    def augmentable(self, image: np.ndarray) -> np.ndarray:
-        """The same values as augmentation takes them: uint8 where that loses nothing, else float32 in [0, 1]."""
-        if image.dtype == np.float32 or (image.dtype == np.uint8 and self.max_value in (None, 255)):
-            return image
-        return unit_range(image, self.max_value)
-
-    def prepare(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """What the model sees, (H, W, bands) float32.
-
-        Args:
-            image: What `read` returned, uint8 or uint16, or what `augmentable` did, uint8 or float32 in [0, 1].
-            out: Contiguous, written to and returned, where it is given.
-        """
-        image = self.augmentable(image)
-        one = 255.0 if image.dtype == np.uint8 else 1.0
-        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
-        height, width, bands = image.shape
-        # One multiply-add over whole rows: NumPy's broadcast over a last axis of 3 takes 9 times as long.
-        scale = np.tile((1.0 / (one * std)).astype(np.float32), width)
-        offset = np.tile((-mean / std).astype(np.float32), width)
-        flat = None if out is None else out.reshape(height, width * bands)
-        rows = np.multiply(image.reshape(height, width * bands), scale, out=flat, dtype=np.float32)
-        rows += offset
-        return rows.reshape(height, width, bands)
-
-
 def load_pair(
     sample: Sample, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an image and its mask.
+    """Reads an image and its mask, whole.
 
     Returns:
-        (H, W, bands) uint8 or uint16 and (H, W) uint8 class indices or void, both resized.
+        (H, W, bands) uint8, uint16, or float32 in units of the value range where `Preprocessing.reads_plainly` is
+        false; and the mask, both resized: (H, W) uint8 class indices or void, or (H, W, K) of multi-label classes.
 
     Raises:
-        DataError: A file is broken, a label is unknown, or the two sizes differ.
+        DataError: A file is broken or too large, a label is unknown, or the two sizes differ.
     """
+    if not preprocessing.reads_plainly(sample.image):
+        pixels = SampleSource(sample, labels, encoding, preprocessing).read_resized()
+        return pixels.image, pixels.mask
+    assert isinstance(sample.image, Path)  # a slice is not read plainly
     image = read_image(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise DataError(
             f"{sample.image} is {_size(image)} (height x width) but its mask {sample.mask} is {_size(mask)}; "
             "allowed: the same size"
@@ -126,7 +77,7 @@ def training_batches(
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     *,
-    pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None = None,
+    pixel_weights: PixelWeights | None = None,
     sampler: Sampler | None = None,
     copy_paste: CopyPaste | None = None,
     cache: PixelCache | None = None,
@@ -162,7 +113,8 @@ def training_batches(
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]).
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]); multi-label
+        classes have labels (N, H, W, K).
 
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
@@ -192,7 +144,12 @@ def training_batches(
     shape = (batch_size, *load.size, preprocessing.bands)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_dataset)
     dataset = dataset.map(
-        _tensor_loader(BatchLoader(load, preprocessing.bands, workers), shape, weighted=pixel_weights is not None),
+        _tensor_loader(
+            BatchLoader(load, preprocessing.bands, workers),
+            shape,
+            labels.mask_axes,
+            weighted=pixel_weights is not None,
+        ),
         num_parallel_calls=LOADED_BATCHES,
         deterministic=True,
     ).prefetch(PREFETCHED_BATCHES)
@@ -209,7 +166,7 @@ class BatchLoader:
         self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
 
     def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(images (N, H, W, bands) float32, masks (N, H, W) uint8[, weights (N, H, W) float32])."""
+        """(images (N, H, W, bands) float32, masks (N, H, W[, K]) uint8[, weights (N, H, W) float32])."""
         images = _aligned((len(draws), *self._shape), np.dtype(np.float32))
         futures: list[Future[tuple[np.ndarray, ...]]] = []
         try:
@@ -248,7 +205,7 @@ class TrainingLoader:
         encoding: MaskEncoding,
         preprocessing: Preprocessing,
         augmentation: Augmentation | None,
-        pixel_weights: Callable[[Path, np.ndarray], np.ndarray] | None,
+        pixel_weights: PixelWeights | None,
         sampler: Sampler | None,
         copy_paste: CopyPaste | None,
         cache: PixelCache | None,
@@ -266,35 +223,58 @@ class TrainingLoader:
         self._source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
         self._pixel_weights, self._sampler, self._copy_paste = pixel_weights, sampler, copy_paste
         self._cache, self._seed = cache, seed
+        if not self._source.reads_plainly(samples[0].image) and (cache or copy_paste):
+            raise DataError(
+                f"{samples[0].image}: is read by windows or slices, or with input.bands as a list, input.nodata or "
+                f"input.clip, which {'input.cache' if cache else 'sampler.copy_paste'} does not work with; allowed: "
+                "leave it out"
+            )
         crop = augmentation.crop if augmentation is not None else None
         self._any_size = bool(crop or preprocessing.resize)
         first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
         self.size: tuple[int, int] = (first[0], first[1])
 
     def __call__(self, draw: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Writes the image to `out` (H, W, bands) float32; returns mask (H, W) uint8[, weights (H, W) float32]."""
+        """Writes the image to `out` (H, W, bands) float32; returns mask (H, W[, K]) uint8[, weights (H, W) float32]."""
         epoch, index, crop, aim = (int(value) for value in draw)
         sample = self._samples[index]
+        if self._augmentation is not None and not self._source.reads_plainly(sample.image):
+            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop), out)
         image, mask = self._pair(index)
-        if not self._any_size and mask.shape != self.size:
-            raise DataError(
-                f"{sample.image} is {_size(mask)} (height x width) but {self._samples[0].image} is "
-                f"{self.size[0]} x {self.size[1]}; allowed: one size for all training images, or set input.crop or "
-                "input.resize"
-            )
+        self._check_size(sample, mask.shape[:2])
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
         if self._augmentation is None:
-            self._preprocessing.prepare(image, out)
+            self._preprocessing.prepare(image, out=out)
             return mask, *maps
         seed = sample_seed(self._seed, epoch, index, crop)
         target = self._sampler.target(index, aim, seed) if self._sampler else None
-        drawn = self._augmentation.draw(mask.shape, seed, target)
+        drawn = self._augmentation.draw(mask.shape[:2], seed, target)
+        self._augmentation.check_stored(image.dtype, sample.image)
         image = self._preprocessing.augmentable(image)
         if self._copy_paste is not None:
             image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
-        self._preprocessing.prepare(image, out)
+        self._preprocessing.prepare(image, out=out)
         return mask, *maps
+
+    def _of_source(
+        self, augmentation: Augmentation, index: int, aim: int, seed: int, out: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Of a sample that is read by windows."""
+        source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
+        self._check_size(source.sample, source.shape)
+        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        pixels, missing = augmentation.of_source(source, seed, target)
+        self._preprocessing.prepare(pixels.image, missing, out)
+        return (pixels.mask,) if pixels.weights is None else (pixels.mask, pixels.weights)
+
+    def _check_size(self, sample: Sample, shape: tuple[int, ...]) -> None:
+        if not self._any_size and shape != self.size:
+            raise DataError(
+                f"{sample.image} is {shape[0]} x {shape[1]} (height x width) but {self._samples[0].image} is "
+                f"{self.size[0]} x {self.size[1]}; allowed: one size for all training images, or set input.crop or "
+                "input.resize"
+            )
 
     def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self._samples[index]
@@ -321,22 +301,43 @@ def evaluation_batches(
     """One pass over `samples`, whole images in their order, nothing dropped and nothing random.
 
     Without `preprocessing.resize` the images may differ in size, and padding them to one would invent pixels: then
-    batches hold one image, whatever `batch_size` says.
+    batches hold one image, whatever `batch_size` says; and large rasters come in tiles whose margins, there for the
+    model to see, are void (`seg.data.sources.evaluation_views`).
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8); the last batch may be smaller.
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8); the last batch may be smaller.
     """
+    views = evaluation_views(samples, preprocessing)
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = load_pair(samples[int(index)], labels, encoding, preprocessing)
-        return preprocessing.prepare(image), mask
+        return load_view(views[int(index)], labels, encoding, preprocessing)[1:]
 
-    dataset = tf.data.Dataset.range(len(samples)).map(
-        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands)),
+    dataset = tf.data.Dataset.range(len(views)).map(
+        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands), labels.mask_axes),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
     return dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES)
+
+
+def load_view(
+    view: View, labels: LabelSet, encoding: MaskEncoding, preprocessing: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one step of an evaluation sees of a sample.
+
+    Returns:
+        A picture of it (h, w, 1 or 3) uint8 or float32, the model's input (h, w, bands) float32, and the mask (h, w[,
+        K]) uint8, void where nothing is scored.
+    """
+    if preprocessing.reads_plainly(view.sample.image):
+        image, mask = load_pair(view.sample, labels, encoding, preprocessing)
+        return preprocessing.augmentable(image), preprocessing.prepare(image), mask
+    pixels = SampleSource(view.sample, labels, encoding, preprocessing).read_resized(view.window)
+    mask = pixels.mask
+    if view.scored is not None:
+        mask = np.full_like(mask, labels.ignore_index)
+        mask[view.scored.slices] = pixels.mask[view.scored.slices]
+    return preprocessing.picture(pixels.image), preprocessing.prepare(pixels.image, pixels.missing), mask
 
 
 @contextmanager
@@ -366,11 +367,16 @@ _ERROR_MARK = "<loading error {}>"
 
 
 def _tensor_loader(
-    load: Callable[[Any], tuple[np.ndarray, ...]], shape: tuple[int | None, ...], *, weighted: bool = False
+    load: Callable[[Any], tuple[np.ndarray, ...]],
+    shape: tuple[int | None, ...],
+    mask_axes: tuple[int, ...],
+    *,
+    weighted: bool = False,
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
     """`load` as a function of tensors, its images of the static `shape` ([N, ]H, W, bands), its errors kept.
 
-    `load` gives images and their masks, and if `weighted` the masks' weights.
+    `load` gives images and their masks ([N, ]H, W, *mask_axes), and if `weighted` the weights ([N, ]H, W) of their
+    pixels.
     """
     dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
 
@@ -384,7 +390,8 @@ def _tensor_loader(
 
     def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
-        return tf.ensure_shape(image, shape), *(tf.ensure_shape(each, shape[:-1]) for each in maps)
+        shapes = ((*shape[:-1], *mask_axes), shape[:-1])
+        return tf.ensure_shape(image, shape), *map(tf.ensure_shape, maps, shapes)
 
     return load_tensors
 

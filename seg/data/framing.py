@@ -68,7 +68,10 @@ class Frame:
         return warp(shrunk, self.matrix, self.size, self.bend, cv2.INTER_LINEAR, 0).reshape(*self.size, image.shape[2])
 
     def of_mask(self, mask: np.ndarray, outside: int) -> np.ndarray:
-        """The frame of a mask (H, W), or of its pixels' weights: nearest pixel, `outside` outside."""
+        """The frame of a mask (H, W) or (H, W, K), or of its pixels' weights: nearest pixel, `outside` outside."""
+        if mask.ndim == 3:  # plane by plane: OpenCV 5 rounds to other pixels where there are several channels
+            planes = np.ascontiguousarray(np.moveaxis(mask, -1, 0))
+            return np.stack([self.of_mask(plane, outside) for plane in planes], axis=-1)
         mask = self._flipped(mask)
         if self.matrix is None:
             return mask
@@ -81,7 +84,8 @@ class Frame:
             point = self.matrix @ (x, y, 1.0)
             if self.bend is not None:
                 point = (
-                    point + _displacement(self.bend, self.size)[_pixel(row, self.size[0]), _pixel(column, self.size[1])]
+                    point
+                    + displacement_field(self.bend, self.size)[_pixel(row, self.size[0]), _pixel(column, self.size[1])]
                 )
             per_pixel = np.array([self.shape[1] / self.shrunk[1], self.shape[0] / self.shrunk[0]])
             x, y = (point + 0.5) * per_pixel - 0.5
@@ -181,7 +185,7 @@ def _origin(frame: Frame, point: np.ndarray, wanted: list[float]) -> tuple[float
     shown = point - frame.matrix[:, 2]
     if frame.bend is not None:
         height, width = frame.size
-        shown = shown - _displacement(frame.bend, frame.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
+        shown = shown - displacement_field(frame.bend, frame.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
     left, top = np.linalg.solve(frame.matrix[:, :2], shown) - place
     return float(top), float(left)
 
@@ -192,7 +196,7 @@ def _shows(frame: Frame, point: np.ndarray) -> bool:
     linear, height, width = frame.matrix[:, :2], *frame.size
     shown = place = np.linalg.solve(linear, point - frame.matrix[:, 2])
     if frame.bend is not None:
-        field = _displacement(frame.bend, frame.size)
+        field = displacement_field(frame.bend, frame.size)
         for _ in range(LOCATING_STEPS):
             bent = field[_pixel(place[1], height), _pixel(place[0], width)]
             place = np.linalg.solve(linear, point - frame.matrix[:, 2] - bent)
@@ -206,7 +210,7 @@ def _pixel(position: float, length: int) -> int:
     return min(max(round(float(position)), 0), length - 1)
 
 
-def _displacement(bend: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def displacement_field(bend: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 2) displacements in (x, y), bicubic between those of the grid."""
     return cv2.resize(bend, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
 
@@ -265,7 +269,7 @@ def warp(
             return copied
         flags = interpolation | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=(outside,) * 4)
-    displacement = _displacement(bend, size)
+    displacement = displacement_field(bend, size)
     y, x = np.ogrid[:height, :width]
     map_x = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + displacement[..., 0]).astype(np.float32)
     map_y = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + displacement[..., 1]).astype(np.float32)

@@ -22,10 +22,14 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from seg.data.gif import GIF_SIGNATURES, gif_size
 from seg.data.storage import File, read_bytes, unreadable, write_bytes
 from seg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+VOLUME_SUFFIXES = (".nii", ".nii.gz")  # read by seg.data.volumes
+SAMPLE_SUFFIXES = (*IMAGE_SUFFIXES, *VOLUME_SUFFIXES)
+MASK_SUFFIXES = (*SAMPLE_SUFFIXES, ".gif")
 
 # Images are read by several threads at once already; OpenCV's own threads would only fight them for the cores.
 cv2.setNumThreads(0)
@@ -35,6 +39,8 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big en
 _PNG_KINDS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 _JPEG_KINDS = {"L": "gray", "RGB": "RGB"}
 _UPRIGHT = 1
+_RESIZED_BANDS = 4  # OpenCV averages areas of no more bands at once
+NO_PLANE = 0b101  # bits of a TIFF page's tag 254: an overview of another page, a transparency mask
 # RGB order from the decoder: swapping the bands of its BGR afterwards costs a tenth of the decoding.
 _RGB_AS_IT_IS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -44,7 +50,7 @@ class Header:
     """What a file says about its pixels before any of them is decoded.
 
     Attributes:
-        format: "PNG", "JPEG" or "TIFF".
+        format: "PNG", "JPEG", "TIFF" or "GIF" (masks only).
         kind: "gray", "gray with alpha", "RGB", "RGB with alpha" or "palette".
         bits: Bits of one value (of one palette index): 1, 2, 4, 8 or 16.
         height: Rows.
@@ -82,6 +88,8 @@ def read_image(path: Path, bands: int) -> np.ndarray:
         raise ValueError(f"bands: got {bands}, allowed: 1 or 3")
     data = read_bytes(path)
     header = parse_header(io.BytesIO(data), path)
+    if header.format == "GIF":
+        raise DataError(f"{path}: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF")
     pixels = decode_pixels(data, header, path)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if bands == 3 else pixels[..., None]
@@ -108,7 +116,7 @@ def parse_header(file: BinaryIO, path: File) -> Header:
     """Reads the header of an open file; `path` only serves messages.
 
     Raises:
-        DataError: No PNG, JPEG or TIFF, a broken header, or pixels that this package does not read.
+        DataError: No PNG, JPEG, TIFF or GIF, a broken header, or pixels that this package does not read.
     """
     start = file.read(len(PNG_SIGNATURE))
     file.seek(0)
@@ -119,6 +127,8 @@ def parse_header(file: BinaryIO, path: File) -> Header:
         parse = _jpeg_header
     elif start.startswith(_TIFF_SIGNATURES):
         parse = _tiff_header
+    elif start.startswith(GIF_SIGNATURES):
+        parse = _gif_header
     if parse is None:
         begins = f"begins with {start!r}" if start else "is empty"
         raise DataError(f"{path}: is no image that can be read (it {begins}), allowed: PNG, JPEG, TIFF")
@@ -146,13 +156,59 @@ def _jpeg_header(file: BinaryIO, path: File) -> Header:
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
 
 
-def _tiff_header(file: BinaryIO, path: File) -> Header:
+def _gif_header(file: BinaryIO, path: File) -> Header:
+    return Header("GIF", "palette", 8, *gif_size(file.read(10)))
+
+
+def tiff_pages(file: BinaryIO, path: File) -> list[ImageFileDirectory_v2]:
+    """The tags of every page of an open TIFF, without overviews and transparency masks; `path` only serves messages.
+
+    Raises:
+        DataError: No TIFF, or one whose directories are broken.
+    """
     start = file.read(8)
-    if b"+" in start[:4]:
-        start += file.read(8)  # BigTIFF
+    if not start.startswith(_TIFF_SIGNATURES):
+        begins = f"begins with {start!r}" if start else "is empty"
+        raise DataError(f"{path}: is no TIFF (it {begins})")
+    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
+    pages, seen = [], set()
+    try:
+        offset = ImageFileDirectory_v2(start).next
+        while offset and offset not in seen:  # a directory that names an earlier one would never end
+            seen.add(offset)
+            page = _tiff_page(file, start, offset)
+            offset = page.next
+            if not page.get(254, 0) & NO_PLANE:
+                pages.append(page)
+    except Exception as error:  # PIL's parser raises whatever a broken byte leads it to
+        raise DataError(f"{path}: its header is cut short or corrupt ({error})") from error
+    if not pages:
+        raise DataError(f"{path}: its header is cut short or corrupt (no page)")
+    return pages
+
+
+def first_tiff_page(file: BinaryIO) -> tuple[ImageFileDirectory_v2 | None, bool]:
+    """The tags of a TIFF's first page and whether another image follows it; (None, False) if this is no TIFF.
+
+    Raises whatever PIL's parser does where a header is broken.
+    """
+    start = file.read(8)
+    if not start.startswith(_TIFF_SIGNATURES):
+        return None, False
+    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
     page = _tiff_page(file, start, ImageFileDirectory_v2(start).next)
-    if page.next and not _tiff_page(file, start, page.next).get(254, 0) & 0b101:  # an overview or a mask may follow
-        raise DataError(f"{path}: holds several pages, allowed: one image a file; write each page to its own file")
+    # An overview or a mask may follow.
+    return page, bool(page.next) and not _tiff_page(file, start, page.next).get(254, 0) & NO_PLANE
+
+
+def _tiff_header(file: BinaryIO, path: File) -> Header:
+    page, has_more_pages = first_tiff_page(file)
+    assert page is not None  # `parse_header` has seen the signature
+    if has_more_pages:
+        raise DataError(
+            f"{path}: holds several pages, allowed: one image a file; write each page to its own file, "
+            "or set data.slices if the pages are the slices of a volume"
+        )
     _check_orientation(page.get(274, _UPRIGHT), path)
     bits, formats = page.get(258, (1,)), page.get(339, (1,))
     if set(formats) != {1} or set(bits) not in ({8}, {16}):
@@ -293,6 +349,9 @@ def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.
     if array.shape[:2] == tuple(size):
         return array
     height, width = size
+    if array.ndim == 3 and array.shape[2] > _RESIZED_BANDS:
+        parts = [array[..., first : first + _RESIZED_BANDS] for first in range(0, array.shape[2], _RESIZED_BANDS)]
+        return np.concatenate([_resize(np.ascontiguousarray(part), size, interpolation) for part in parts], axis=2)
     resized = cv2.resize(array, (width, height), interpolation=interpolation)
     return resized.reshape(height, width, *array.shape[2:])
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import importlib
 import threading
 from concurrent.futures import Future
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding, decode_mask
+from seg.data.mask_encodings import (
+    UNKNOWN,
+    BinaryEncoding,
+    ColourEncoding,
+    GrayEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    value_table,
+)
+from seg.data.masks import decode_mask_and_moved, read_mask_and_moved
+from seg.data.multi_label_masks import MultiLabelEncoding
+from seg.data.reading import is_plain, stored_blocks
 from seg.data.storage import File, read_bytes
 from seg.labels import LabelSet
 
@@ -54,9 +68,24 @@ def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.nda
     Raises:
         DataError, ConfigError: As `seg.data.masks.read_mask`.
     """
+    return count_pixels_and_moved(file, labels, encoding)[0]
+
+
+def count_pixels_and_moved(file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
+    """As `count_pixels`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
+    if not is_plain(file):
+        total, total_moved = np.zeros(labels.num_classes + 1, np.int64), 0
+        for window in stored_blocks(file):
+            mask, moved = read_mask_and_moved(file, labels, encoding, window)
+            total += mask_pixels(mask, labels)
+            total_moved += moved
+        return total, total_moved
     data = read_bytes(file)
     counts = _count_values(data, labels, encoding) if _histogram.done() else None
-    return counts if counts is not None else mask_pixels(decode_mask(data, file, labels, encoding), labels)
+    if counts is not None:
+        return counts, 0
+    mask, moved = decode_mask_and_moved(data, file, labels, encoding)
+    return mask_pixels(mask, labels), moved
 
 
 def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -79,16 +108,31 @@ def value_counts(mask: np.ndarray) -> np.ndarray:
 
 def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray | None:
     """`count_pixels` from the file's histogram; None where the ordinary reader must look."""
+    stored = encoding.stored if isinstance(encoding, MergedEncoding) else encoding
+    stored_labels = encoding.labels if isinstance(encoding, MergedEncoding) else labels
     palette = data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == b"\3"
-    fits = isinstance(encoding, PaletteEncoding) if palette else isinstance(encoding, IndexEncoding | BinaryEncoding)
-    values = _histogram.result()(data) if fits else None  # type: ignore[operator]
+    if isinstance(stored, ColourEncoding | MultiLabelEncoding) or isinstance(stored, PaletteEncoding) != palette:
+        return None
+    if isinstance(stored, BinaryEncoding) and stored_labels.num_classes != 2:
+        return None
+    values = _histogram.result()(data)  # type: ignore[operator]
     if values is None:
         return None
-    if isinstance(encoding, BinaryEncoding):
-        ones = values[encoding.threshold + 1 :].sum()
-        return np.array([values.sum() - ones, ones, 0]) if labels.num_classes == 2 else None
-    counts = _of_values(values, labels)
-    return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
+    if isinstance(encoding, IndexEncoding | PaletteEncoding) and not encoding.ignore_values:
+        counts = _of_values(values, labels)
+        return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
+    assert not isinstance(encoding, ColourEncoding | MultiLabelEncoding)
+    # float64 sums of integers are exact below 2^53 pixels
+    sums = np.bincount(_slots(labels, encoding), values, labels.num_classes + 2).astype(np.int64)
+    return sums[:-1] if sums[-1] == 0 else None
+
+
+@lru_cache(maxsize=32)
+def _slots(labels: LabelSet, encoding: GrayEncoding | MergedEncoding) -> np.ndarray:
+    """(256,) int64: where the count of each value of an 8-bit file goes, its class, C for void or C + 1 for unknown."""
+    meanings = value_table(labels, encoding)[:256].astype(np.int64)
+    slots = np.where(meanings == labels.ignore_index, labels.num_classes, meanings)
+    return np.where(meanings == UNKNOWN, labels.num_classes + 1, slots)
 
 
 def _of_values(values: np.ndarray, labels: LabelSet) -> np.ndarray:

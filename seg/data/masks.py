@@ -9,98 +9,122 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, assert_never
+from typing import assert_never
 
 import cv2
 import numpy as np
 
+from seg.data.colour_masks import labels_of_colours
+from seg.data.gif import gif_colours, gif_indices
 from seg.data.images import PNG_SIGNATURE, Header, decode_pixels, parse_header, write_png
+from seg.data.mask_encodings import (
+    BinaryEncoding,
+    ColourEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    StoredEncoding,
+    ValueEncoding,
+    merge_table,
+)
+from seg.data.mask_values import labels_of_values, mask_of_values
+from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
+from seg.data.reading import stored_mask
 from seg.data.storage import File, read_bytes
+from seg.data.windows import Window
 from seg.errors import ConfigError, DataError
-from seg.labels import Colour, LabelSet
+from seg.labels import LabelSet
 
-
-@dataclass(frozen=True)
-class IndexEncoding:
-    """A gray image whose values are class indices. 1-, 2-, 4-, 8-bit PNG; 16-bit where the values allow it."""
-
-    name: ClassVar[str] = "index"
-
-
-@dataclass(frozen=True)
-class PaletteEncoding:
-    """A palette PNG whose palette indices are class indices; the palette's colours mean nothing."""
-
-    name: ClassVar[str] = "palette"
-
-
-@dataclass(frozen=True)
-class ColourEncoding:
-    """An 8-bit RGB image, exactly one colour a class: `LabelSet.colours`.
-
-    Attributes:
-        void_colours: Colours that mean void (`ignore_index`).
-    """
-
-    name: ClassVar[str] = "colour"
-    void_colours: tuple[Colour, ...] = ()
-
-
-@dataclass(frozen=True)
-class BinaryEncoding:
-    """A gray image of two classes.
-
-    Attributes:
-        threshold: A value above it is class 1, any other class 0.
-    """
-
-    name: ClassVar[str] = "binary"
-    threshold: int = 127
-
-
-MaskEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding
+__all__ = [
+    "BinaryEncoding",
+    "ColourEncoding",
+    "IndexEncoding",
+    "MaskEncoding",
+    "MergedEncoding",
+    "PaletteEncoding",
+    "StoredEncoding",
+    "ValueEncoding",
+    "decode_mask",
+    "decode_mask_and_moved",
+    "read_mask",
+    "read_mask_and_moved",
+    "write_mask",
+]
 
 # What to use instead, for each kind of file that an encoding does not read.
-_FITTING = {"gray": "'index' or 'binary'", "gray with alpha": "'index' or 'binary'", "palette": "'palette'"}
+_FITTING = {
+    "gray": "'index', 'values' or 'binary'",
+    "gray with alpha": "'index', 'values' or 'binary'",
+    "palette": "'palette'",
+}
 
 
-def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None) -> np.ndarray:
     """Reads a mask file.
 
     Args:
-        path: PNG or TIFF; a JPEG only under `binary`, where the threshold absorbs its losses.
+        path: PNG, TIFF, or a GIF of one picture; a JPEG only under `binary`, where the threshold absorbs its losses,
+            and under `colour` with a tolerance. Or a raster, or a slice of a volume.
         labels: The classes; their colours decode a `colour` mask.
         encoding: What the file's values mean.
+        window: The part wanted; only of a raster (seg.data.rasters) is the rest not read. None: everything.
 
     Returns:
-        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels.
+        (H, W) uint8: class indices, and `labels.ignore_index` at void pixels. Under `multi_label` (H, W, K) uint8, see
+        `seg.data.multi_label_masks`.
 
     Raises:
         DataError: The file is missing, cut short, corrupt, of a kind that the encoding does not read, or holds a
             value or colour that is neither a class nor void.
-        ConfigError: `binary` with other than two classes, or a void colour that is also a class colour.
+        ConfigError: `binary` with other than two classes, or a void colour or value that is also a class's.
     """
-    return decode_mask(read_bytes(path), path, labels, encoding)
+    return read_mask_and_moved(path, labels, encoding, window)[0]
+
+
+def read_mask_and_moved(
+    path: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None
+) -> tuple[np.ndarray, int]:
+    """As `read_mask`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
+    stored = None if isinstance(encoding, MultiLabelEncoding) else stored_mask(path, window)
+    if stored is not None:
+        return mask_of_values(*stored, path, labels, encoding)
+    mask, moved = decode_mask_and_moved(read_bytes(path), path, labels, encoding)
+    return (mask, moved) if window is None else (np.ascontiguousarray(mask[window.slices]), moved)
 
 
 def decode_mask(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
     """As `read_mask`, of a file's bytes; `path` serves messages."""
+    return decode_mask_and_moved(data, path, labels, encoding)[0]
+
+
+def decode_mask_and_moved(data: bytes, path: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
+    """As `decode_mask`, with the number of pixels whose colour was none of the classes' and that took the nearest one
+    within `ColourEncoding.tolerance`."""
+    if isinstance(encoding, MultiLabelEncoding):
+        return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1)), 0
+    if isinstance(encoding, MergedEncoding):
+        stored, moved = decode_mask_and_moved(data, path, encoding.labels, encoding.stored)
+        return cv2.LUT(stored, merge_table(labels, encoding)).reshape(stored.shape), moved
     header = parse_header(io.BytesIO(data), path)
-    if header.format == "JPEG" and encoding.name != "binary":
-        raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': PNG, TIFF")
+    if header.format == "JPEG":
+        _check_jpeg(encoding, path)
+    if isinstance(encoding, ColourEncoding):
+        return labels_of_colours(_read_colours(data, header, path), path, labels, encoding)
     match encoding:
         case IndexEncoding():
-            return _check_values(_read_indices(data, header, path), labels, path)
+            values = _read_indices(data, header, path)
         case PaletteEncoding():
-            return _check_values(_read_palette_indices(data, header, path), labels, path)
-        case ColourEncoding():
-            return _read_colours(data, header, path, labels, encoding)
+            values = _read_palette_indices(data, header, path)
         case BinaryEncoding():
-            return _read_binary(data, header, path, labels, encoding)
+            values = _read_binary(data, header, path, labels)
+        case ValueEncoding():
+            values = _read_values(data, header, path)
         case _:
             assert_never(encoding)
+    return labels_of_values(values, labels, encoding, path), 0
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
@@ -118,10 +142,28 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     write_png(path, mask)
 
 
+def _check_jpeg(encoding: StoredEncoding, path: File) -> None:
+    """Refuses JPEG masks but those whose encoding says how to take blended values."""
+    if isinstance(encoding, BinaryEncoding) and not encoding.ignore_values:
+        return
+    if isinstance(encoding, ColourEncoding):
+        if encoding.tolerance:
+            return
+        allowed = "PNG, TIFF, GIF, or a tolerance above 0 (labels.encoding.tolerance)"
+    else:
+        allowed = "PNG, TIFF" if encoding.name != "palette" else "PNG, GIF"
+    raise DataError(f"{path}: is a JPEG, whose losses blend class values; allowed for '{encoding.name}': {allowed}")
+
+
 def _read_indices(data: bytes, header: Header, path: File) -> np.ndarray:
     if not header.kind.startswith("gray"):
         fitting = "'palette' (or 'colour')" if header.kind == "palette" else "'colour'"
         raise _wrong_kind(header, path, "index", "a gray image of class indices", fitting)
+    return _stored_gray(data, header, path)
+
+
+def _stored_gray(data: bytes, header: Header, path: File) -> np.ndarray:
+    """(H, W) as the file stores it, of a gray file."""
     values = decode_pixels(data, header, path)
     if header.bits < 8:  # libpng spreads n-bit values v to 0-255: v * 255 / (2^n - 1), whose top n bits are v
         values >>= 8 - header.bits
@@ -129,79 +171,46 @@ def _read_indices(data: bytes, header: Header, path: File) -> np.ndarray:
 
 
 def _read_palette_indices(data: bytes, header: Header, path: File) -> np.ndarray:
+    if header.format == "GIF":
+        return gif_indices(data, path)
     if header.kind != "palette" or header.format != "PNG":
-        raise _wrong_kind(header, path, "palette", "a palette PNG", _FITTING.get(header.kind, "'colour'"))
-    return _read_indices(_declared_gray(data), replace(header, kind="gray"), path)
+        raise _wrong_kind(header, path, "palette", "a palette PNG or a GIF", _FITTING.get(header.kind, "'colour'"))
+    return _stored_gray(_declared_gray(data), replace(header, kind="gray"), path)
 
 
-def _read_colours(data: bytes, header: Header, path: File, labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
-    """One gather from a table over all 2^24 colours, whatever the number of classes."""
+def _read_colours(data: bytes, header: Header, path: File) -> np.ndarray:
     if header.kind.startswith("gray"):
         raise _wrong_kind(header, path, "colour", "an RGB image", _FITTING[header.kind])
     if header.bits == 16:
         raise DataError(f"{path}: is {header}; 'colour' allows 8 bits a value")
-    codes = _colour_codes(decode_pixels(data, header, path))
-    # Entries are the label + 1, 0 is unmapped. np.zeros gives untouched memory: only pages of colours met are filled.
-    table = np.zeros(1 << 24, np.uint16)
-    table[_colour_codes(np.array([labels.colours], np.uint8))[0]] = np.arange(1, labels.num_classes + 1)
-    for colour in encoding.void_colours:
-        if colour in labels.colours:
-            name = labels.names[labels.colours.index(colour)]
-            raise ConfigError(f"void_colours: {list(colour)} is the colour of class '{name}', allowed: other colours")
-        table[_colour_codes(np.array([[colour]], np.uint8))[0]] = labels.ignore_index + 1
-    mapped = table.take(codes)
-    if not mapped.all():
-        raise _unmapped_colour(codes[mapped == 0], labels, path)
-    return (mapped - 1).astype(np.uint8)
+    return gif_colours(data, path) if header.format == "GIF" else decode_pixels(data, header, path)
 
 
-def _colour_codes(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> (H, W) uint32 codes 0xRRGGBB: a fourth byte makes one little-endian word of each pixel."""
-    bgra = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)
-    return bgra.view("<u4")[..., 0] & 0xFFFFFF
-
-
-def _unmapped_colour(codes: np.ndarray, labels: LabelSet, path: File) -> DataError:
-    unmapped, counts = np.unique(codes, return_counts=True)
-    commonest = int(counts.argmax())
-    code = int(unmapped[commonest])
-    colour = (code >> 16, code >> 8 & 255, code & 255)
-    nearest = int(((np.array(labels.colours) - colour) ** 2).sum(axis=1).argmin())
-    others = f" ({len(unmapped) - 1} other unmapped colours in {counts.sum() - counts[commonest]} pixels)"
-    if len(unmapped) == 1:
-        others = ""
-    return DataError(
-        f"{path}: colour {list(colour)} in {counts[commonest]} pixels is no class{others}; "
-        f"nearest: {list(labels.colours[nearest])} '{labels.names[nearest]}'; "
-        f"allowed: the {labels.num_classes} class colours and void_colours"
-    )
-
-
-def _read_binary(data: bytes, header: Header, path: File, labels: LabelSet, encoding: BinaryEncoding) -> np.ndarray:
+def _read_binary(data: bytes, header: Header, path: File, labels: LabelSet) -> np.ndarray:
     if labels.num_classes != 2:
         raise ConfigError(f"mask encoding 'binary': got {labels.num_classes} classes, allowed: 2")
+    if header.format == "GIF":
+        return _gray_of_rgb(gif_colours(data, path), header, path, "binary")
     if header.kind == "palette":
         raise _wrong_kind(header, path, "binary", "a gray image", _FITTING[header.kind])
-    values = decode_pixels(data, header, path)
-    if values.ndim == 3:  # gray saved as RGB
-        if (values != values[..., :1]).any():
-            raise _wrong_kind(header, path, "binary", "a gray image", "'colour'")
-        values = values[..., 0]
-    return (values > encoding.threshold).view(np.uint8)
+    return _gray_of_rgb(decode_pixels(data, header, path), header, path, "binary")
 
 
-def _check_values(values: np.ndarray, labels: LabelSet, path: File) -> np.ndarray:
-    """Refuses values that are neither a class index nor `ignore_index`; uint8 afterwards."""
-    unknown = (values >= labels.num_classes) & (values != labels.ignore_index)
-    if unknown.any():
-        found, counts = np.unique(values[unknown], return_counts=True)
-        listed = ", ".join(f"{value} in {count} pixels" for value, count in zip(found[:5], counts[:5], strict=True))
-        more = f" and {len(found) - 5} more values" if len(found) > 5 else ""
-        raise DataError(
-            f"{path}: label value {listed}{more}; allowed: 0 to {labels.num_classes - 1} "
-            f"('{labels.names[0]}' to '{labels.names[-1]}') and {labels.ignore_index} (void)"
-        )
-    return values.astype(np.uint8, copy=False)
+def _read_values(data: bytes, header: Header, path: File) -> np.ndarray:
+    if header.kind == "palette":
+        raise _wrong_kind(header, path, "values", "a gray image", "'palette' (or 'colour')")
+    if header.kind.startswith("gray"):
+        return _stored_gray(data, header, path)
+    return _gray_of_rgb(decode_pixels(data, header, path), header, path, "values")
+
+
+def _gray_of_rgb(values: np.ndarray, header: Header, path: File, encoding: str) -> np.ndarray:
+    """(H, W) of a gray image, or of one that was saved as RGB."""
+    if values.ndim == 2:
+        return values
+    if (values != values[..., :1]).any():
+        raise _wrong_kind(header, path, encoding, "a gray image", "'colour'")
+    return values[..., 0]
 
 
 def _wrong_kind(header: Header, path: File, encoding: str, allowed: str, fitting: str) -> DataError:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
+from seg.data.storage import VolumeSlice
 from seg.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -28,13 +29,13 @@ class Sample:
     """One image and its mask.
 
     Attributes:
-        image: The image file.
-        mask: The mask file.
+        image: The image file, or a slice of one.
+        mask: The mask file, or the same slice of one.
         group: What must not be spread over two splits (a patient, a scene, a flight); "" for none.
     """
 
-    image: Path
-    mask: Path
+    image: Path | VolumeSlice
+    mask: Path | VolumeSlice
     group: str = ""
 
 
@@ -87,12 +88,12 @@ def samples_from_table(root: Path, table: Path) -> Splits:
     """
     splits: Splits = {}
     missing = []
-    for line, row in _table_rows(table):
+    for line, row in table_rows(table):
         split = row["split"]
         if split not in SPLITS:
             raise DataError(f"{table}, line {line}: split '{split}', allowed: {', '.join(SPLITS)}{_nearest(split)}")
         sample = Sample(Path(root, row["image"]), Path(root, row["mask"]), row.get("group", ""))
-        missing += [path for path in (sample.image, sample.mask) if not path.is_file()]
+        missing += [path for path in (Path(root, row["image"]), Path(root, row["mask"])) if not path.is_file()]
         splits.setdefault(split, []).append(sample)
     if missing:
         raise DataError(f"{table}: {len(missing)} file(s) do not exist: {_few(map(str, missing))}")
@@ -134,7 +135,21 @@ def samples_from_fractions(
     """
     _check_fractions(fractions, block_size)
     samples = _pairs(Path(root, images), Path(root, masks), mask_suffix)
-    blocks = [samples[start : start + block_size] for start in range(0, len(samples), block_size)]
+    splits = split_blocks(samples, fractions, seed, block_size)
+    empty = [split for split in splits if not splits[split]]
+    if empty:
+        raise DataError(
+            f"{root}: {len(samples)} samples in {-(-len(samples) // block_size)} blocks of {block_size} leave "
+            f"{', '.join(empty)} empty; "
+            "allowed: a smaller block_size or larger fractions"
+        )
+    _check_splits(splits, root)
+    return splits
+
+
+def split_blocks(samples: Sequence[Sample], fractions: Mapping[str, float], seed: int, block_size: int) -> Splits:
+    """The rule of `samples_from_fractions`, unchecked: a split may be left empty."""
+    blocks = [list(samples[start : start + block_size]) for start in range(0, len(samples), block_size)]
     order = sorted(range(len(blocks)), key=lambda block: hashlib.sha256(f"{seed}:{block}".encode()).digest())
     splits: Splits = {}
     start, share, total = 0, 0.0, sum(fractions[split] for split in SPLITS if split in fractions)
@@ -143,29 +158,36 @@ def samples_from_fractions(
         stop = int(share / total * len(blocks) + 0.5)  # cumulative: the last split ends with the last block
         splits[split] = [sample for block in sorted(order[start:stop]) for sample in blocks[block]]
         start = stop
-    empty = [split for split in splits if not splits[split]]
-    if empty:
-        raise DataError(
-            f"{root}: {len(samples)} samples in {len(blocks)} blocks of {block_size} leave {', '.join(empty)} empty; "
-            "allowed: a smaller block_size or larger fractions"
-        )
-    _check_splits(splits, root)
     return splits
 
 
-def check_sizes(splits: Splits, image_size: Callable[[Path], tuple[int, int]]) -> None:
+def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sample]:
+    """All samples of one folder of images and one of masks, in natural order of their names.
+
+    Raises:
+        DataError: As in `samples_from_folders`.
+    """
+    return _pairs(images, masks, mask_suffix)
+
+
+def check_sizes(
+    splits: Splits,
+    image_size: Callable[[Path | VolumeSlice], tuple[int, int]],
+    mask_size: Callable[[Path | VolumeSlice], tuple[int, int]] | None = None,
+) -> None:
     """Refuses pairs of different size, before any training.
 
     Args:
         splits: The samples.
-        image_size: File -> (height, width) from its header (`seg.data.images.image_size`).
+        image_size: File -> (height, width) from its header (`seg.data.reading.image_size`).
+        mask_size: The same for masks, where they are other files than images are; None: `image_size`.
 
     Raises:
         DataError: Naming the first such pair, both sizes and how many more there are.
     """
     unequal = []
     for sample in (sample for samples in splits.values() for sample in samples):
-        image, mask = image_size(sample.image), image_size(sample.mask)
+        image, mask = image_size(sample.image), (mask_size or image_size)(sample.mask)
         if image != mask:
             unequal.append(f"{sample.image} is {image[0]} x {image[1]}, {sample.mask} is {mask[0]} x {mask[1]}")
     if unequal:
@@ -181,7 +203,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sample]:
-    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder)
+    images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder, MASK_SUFFIXES)
     if images_folder.resolve() == masks_folder.resolve():
         if not mask_suffix:
             raise ConfigError(f"images and masks: both are {images_folder}; allowed: two folders, or a mask_suffix")
@@ -201,29 +223,38 @@ def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sa
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
             f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
-            f"{' '.join(IMAGE_SUFFIXES)}"
+            f"{' '.join(MASK_SUFFIXES)}"
         )
     return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def _files_by_stem(folder: Path, suffixes: Sequence[str] = SAMPLE_SUFFIXES) -> dict[str, Path]:
     """Stem -> image file, in natural order. Hidden files and other suffixes are not looked at."""
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")]
     if not files:
         others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
-        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}{others}")
-    stems = Counter(path.stem for path in files)
-    twice = [path.name for path in files if stems[path.stem] > 1]
+        raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")
+    stems = Counter(stem(path) for path in files)
+    twice = [path.name for path in files if stems[stem(path)] > 1]
     if twice:
         raise DataError(f"{folder}: {len(twice)} files share a stem: {_few(twice)}; allowed: one file a stem")
-    return {path.stem: path for path in files}
+    return {stem(path): path for path in files}
 
 
-def _table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of a CSV file whose shape has been checked."""
+def stem(path: Path) -> str:
+    """A file's name without its suffix, of which .nii.gz is one."""
+    return path.stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else path.stem
+
+
+def table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, cells by column) of a CSV file of samples whose shape has been checked.
+
+    Raises:
+        DataError: It cannot be read, or a column or cell is missing, unknown or one too many.
+    """
     try:
         with Path(table).open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
             reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)

@@ -17,6 +17,8 @@ import numpy as np
 from seg.data import scene_textures as textures
 from seg.data.images import write_png
 from seg.data.masks import write_mask
+from seg.data.multi_label_masks import write_planes
+from seg.data.scene_attributes import scene_attributes
 from seg.data.scene_objects import (
     BOAT,
     BUILDING,
@@ -141,7 +143,13 @@ def scene_seed(seed: int, split: str, index: int) -> int:
 
 
 def write_scenes(
-    root: Path, splits: dict[str, int], size: int, seed: int, progress: Callable[[int], None] | None = None
+    root: Path,
+    splits: dict[str, int],
+    size: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    *,
+    multi_label: bool = False,
 ) -> None:
     """Draws scenes into an ordinary dataset folder.
 
@@ -155,22 +163,28 @@ def write_scenes(
         size: Height and width of the scenes in pixels, 64 to 2048.
         seed: 0 or more.
         progress: Called with 1 after each scene.
+        multi_label: Writes masks/<split>/0000.tif instead, with the overlapping attributes of
+            `seg.data.scene_attributes`.
 
     Raises:
         DataError: The request is out of range, `root` holds something else, or scenes of another request.
     """
     _check_request(splits, size, seed)
-    request = {"version": DRAWING_VERSION, "size": size, "seed": seed, "splits": splits}
+    masks = "multi_label" if multi_label else "index"
+    request = {"version": DRAWING_VERSION, "size": size, "seed": seed, "splits": splits, "masks": masks}
     names = [(split, index) for split, count in splits.items() for index in range(count)]
-    if _is_complete(root, request) and all(path.exists() for name in names for path in _paths(root, *name)):
+    if _is_complete(root, request) and all(path.exists() for name in names for path in _paths(root, masks, *name)):
         return
     root.mkdir(parents=True, exist_ok=True)
     _write_manifest(root, request, complete=False)
     for split, index in names:
         image, mask = draw_scene(size, scene_seed(seed, split, index))
-        image_path, mask_path = _paths(root, split, index)
+        image_path, mask_path = _paths(root, masks, split, index)
         write_png(image_path, image)
-        write_mask(mask_path, mask)
+        if multi_label:
+            write_planes(mask_path, scene_attributes(mask))
+        else:
+            write_mask(mask_path, mask)
         if progress:
             progress(1)
     _write_manifest(root, request, complete=True)
@@ -196,7 +210,7 @@ def _is_complete(root: Path, request: dict[str, object]) -> bool:
             raise DataError(f"{root} is not empty and holds no {MANIFEST}; allowed: a new or empty folder, or scenes")
         return False
     try:
-        held = json.loads(manifest.read_text(encoding="utf-8"))
+        held = {"masks": "index", **json.loads(manifest.read_text(encoding="utf-8"))}  # older ones name no masks
         differences = [f"{key} {held[key]}, got {value}" for key, value in request.items() if held[key] != value]
         complete = bool(held["complete"])
     except (ValueError, KeyError, TypeError) as error:
@@ -206,8 +220,9 @@ def _is_complete(root: Path, request: dict[str, object]) -> bool:
     return complete
 
 
-def _paths(root: Path, split: str, index: int) -> tuple[Path, Path]:
-    return root / "images" / split / f"{index:04d}.png", root / "masks" / split / f"{index:04d}.png"
+def _paths(root: Path, masks: str, split: str, index: int) -> tuple[Path, Path]:
+    suffix = "png" if masks == "index" else "tif"
+    return root / "images" / split / f"{index:04d}.png", root / "masks" / split / f"{index:04d}.{suffix}"
 
 
 def _write_manifest(root: Path, request: dict[str, object], complete: bool) -> None:

@@ -1,7 +1,7 @@
 """Files where they lie: local paths, and by fsspec those in object stores and archives (s3://, gs://, zip://, ...).
 
-A local file is a `pathlib.Path`, anything with a URL a `RemoteFile` that `list_files` made. Everything else of the
-project takes either and asks here for the bytes, the size and the state.
+A local file is a `pathlib.Path`, anything with a URL a `RemoteFile` that `list_files` made, and one slice of a volume a
+`VolumeSlice`. Everything else of the project takes any of them and asks here for the bytes, the size and the state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,38 @@ class RemoteFile:
         return f"{self.folder}: {self.name}"
 
 
-File = Path | RemoteFile
+@dataclass(frozen=True, slots=True, order=True)
+class VolumeSlice:
+    """One slice of a volume file, which `seg.data.volumes` reads; it stands wherever an image or mask file does.
+
+    Attributes:
+        path: The volume: NIfTI or a TIFF of several pages.
+        axis: The array axis, as stored, that the slices follow one another along.
+        index: Which of them, from 0.
+    """
+
+    path: Path
+    axis: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path} (slice {self.index} along axis {self.axis})"
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}#{self.axis}:{self.index}"
+
+    @property
+    def stem(self) -> str:
+        """A name for what is made of the slice: brain.nii.gz -> brain_0017."""
+        return f"{self.path.name.partition('.nii')[0].removesuffix(self.path.suffix)}_{self.index:04d}"
+
+    def resolve(self) -> VolumeSlice:
+        """The same slice of the resolved path."""
+        return VolumeSlice(self.path.resolve(), self.axis, self.index)
+
+
+File = Path | RemoteFile | VolumeSlice
 
 
 def is_url(text: str) -> bool:
@@ -91,7 +122,9 @@ def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
 
 
 def read_bytes(file: File) -> bytes:
-    """The whole file; a DataError naming it where that fails."""
+    """The whole file; a DataError naming it where that fails, or where `file` is a part of one."""
+    if isinstance(file, VolumeSlice):
+        raise DataError(f"{file}: is a slice and no file of its own; allowed: a reader of volumes (seg.data.volumes)")
     try:
         if isinstance(file, RemoteFile):
             return file.filesystem.cat_file(file.path)
@@ -142,6 +175,8 @@ def file_state(file: File) -> FileState:
     """
     if isinstance(file, RemoteFile):
         return FileState(file.size, file.version, 0)
+    if isinstance(file, VolumeSlice):
+        return file_state(file.path)
     try:
         state = file.stat()
     except OSError as error:
@@ -152,7 +187,8 @@ def file_state(file: File) -> FileState:
 
 def common_folder(files: Sequence[File]) -> Path:
     """The folder that all local files lie under."""
-    local = [file.absolute().parent for file in files if isinstance(file, Path)]
+    paths = [file.path if isinstance(file, VolumeSlice) else file for file in files]
+    local = [path.absolute().parent for path in paths if isinstance(path, Path)]
     return Path(os.path.commonpath(local)) if local else Path()
 
 
@@ -160,6 +196,8 @@ def relative_name(file: File, root: Path) -> str:
     """The path of `file` relative to `root`, with forward slashes; of a remote file, to the URL that was listed."""
     if isinstance(file, RemoteFile):
         return file.name
+    if isinstance(file, VolumeSlice):
+        return f"{relative_name(file.path, root)}#{file.axis}:{file.index}"
     path, folder = os.fspath(file), f"{root}{os.sep}"
     if path.startswith(folder) and os.pardir not in path:  # ten times as fast as relpath, which asks for the cwd
         return path[len(folder) :].replace(os.sep, "/")

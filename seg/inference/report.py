@@ -1,4 +1,4 @@
-"""Scores for people and programs: a table, JSON, CSV and the confusion matrix as a picture."""
+"""Scores for people and programs: tables on the terminal, and the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from seg.data.storage import write_bytes
-from seg.metrics.iou import Scores
+from seg.metrics.iou import PER_CLASS, Scores
 
-COLUMNS = ("iou", "dice", "precision", "recall")
-MAX_NUMBERED_CLASSES = 30  # above, numbers in the confusion matrix would be too small to read
+CLASS_COLUMNS = (
+    *PER_CLASS,
+    "support",
+    "boundary_f1",
+    "expected_calibration_error",
+    "images",
+    "share",
+    "weight",
+    "rare",
+)
 
 
 def scores_table(scores: Scores, class_names: Sequence[str], title: str) -> Table:
@@ -27,99 +34,124 @@ def scores_table(scores: Scores, class_names: Sequence[str], title: str) -> Tabl
     for column in ("IoU", "Dice", "precision", "recall", "pixels"):
         table.add_column(column, justify="right")
     for index, name in enumerate(class_names):
-        values = [_shown(getattr(scores, column)[index]) for column in COLUMNS]
+        values = [shown(getattr(scores, column)[index]) for column in PER_CLASS]
         table.add_row(name, *values, f"{scores.support[index]:,}")
     return table
 
 
 def mean_iou_line(scores: Scores) -> str:
-    """`mean IoU 0.612 over 11 classes, pixel accuracy 0.890`."""
+    """`mean IoU 0.612 over 11 of 11 classes, pixel accuracy 0.890`."""
     classes = f"{scores.num_averaged} of {len(scores.iou)} classes"
-    return f"mean IoU {_shown(scores.mean_iou)} over {classes}, pixel accuracy {_shown(scores.pixel_accuracy)}"
+    return f"mean IoU {shown(scores.mean_iou)} over {classes}, pixel accuracy {shown(scores.pixel_accuracy)}"
+
+
+def results_table(content: Mapping[str, Any], title: str) -> Table:
+    """The per-class scores of an evaluation with the interval of the IoU; overall scores below."""
+    table = Table(title=title, caption=overall_line(content), caption_justify="left", title_justify="left")
+    table.add_column("class")
+    for column in ("IoU", "95 % interval", "Dice", "precision", "recall", "boundary F1", "pixels"):
+        table.add_column(column, justify="right")
+    for name, row in content["classes"].items():
+        values = [shown(row[key]) for key in ("dice", "precision", "recall", "boundary_f1")]
+        interval = interval_text(row["intervals"]["iou"])
+        table.add_row(name, shown(row["iou"]), interval, *values, f"{row['support']:,}")
+    return table
+
+
+def overall_line(content: Mapping[str, Any]) -> str:
+    """Mean IoU with its interval and its number of classes, the other scores of all pixels."""
+    classes = f"{content['classes_averaged']} of {len(content['classes'])} classes"
+    return (
+        f"mean IoU {shown(content['mean_iou'])} over {classes}, "
+        f"interval {interval_text(content['intervals']['mean_iou'])}\n"
+        f"frequency-weighted IoU {shown(content['frequency_weighted_iou'])}, "
+        f"pixel accuracy {shown(content['pixel_accuracy'])}, "
+        f"calibration error {shown(content['expected_calibration_error'])}"
+    )
+
+
+def rules_table(rules: Sequence[Mapping[str, Any]]) -> Table:
+    """What each correction does: a row a rule."""
+    table = Table(title="with and without corrections", title_justify="left")
+    table.add_column("rule")
+    columns = ("mean_iou", "pixel_accuracy", "expected_calibration_error", "cross_entropy")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for rule in rules:
+        table.add_row(rule["rule"], *(shown(rule[column]) for column in columns))
+    return table
+
+
+def difference_lines(against: Mapping[str, Any]) -> list[str]:
+    """A line for the mean IoU under each rule and, under the last, for each class's IoU: by how much it differs from
+    the other run's, and whether that is more than chance."""
+    rules = against["rules"]
+    lines = [f"against {against['run']} ({against['checkpoint']}), paired over the images:"]
+    lines += [f"  mean IoU, {row['rule']}: {difference_text(row['mean_iou'])}" for row in rules]
+    return lines + [f"  {name}: {difference_text(scores['iou'])}" for name, scores in rules[-1]["classes"].items()]
+
+
+def difference_text(entry: Mapping[str, Any]) -> str:
+    """`+0.031 [0.012, 0.048] better`, or `... no difference shown`."""
+    if entry["difference"] is None:
+        return f"not defined for both, {entry['verdict']}"
+    return f"{entry['difference']:+.3f} {interval_text(entry['interval'], signed=True)} {entry['verdict']}"
 
 
 def write_report(
-    folder: Path, matrix: np.ndarray, scores: Scores, class_names: Sequence[str], facts: Mapping[str, Any]
+    folder: Path,
+    content: Mapping[str, Any],
+    page: str,
+    images: Iterable[Sequence[Any]],
+    charts: Mapping[str, bytes],
 ) -> None:
-    """Writes metrics.json, metrics.csv and confusion_matrix.png, each in one step.
+    """Writes metrics.json, metrics.csv, per_image.csv, report.html and the charts, each in one step.
 
     Args:
         folder: Made if it is not there.
-        matrix: (C, C) int64, rows = labels, columns = predictions.
-        scores: Of the matrix.
-        class_names: C names.
-        facts: What was evaluated (checkpoint, split, image size ...); stands first in the JSON.
+        content: What was evaluated, and `seg.inference.results.split_results`.
+        page: `seg.inference.page.report_page` of the same.
+        images: Rows of per_image.csv, the head first.
+        charts: PNG pictures by file name, without the suffix.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "metrics.json", _json(matrix, scores, class_names, facts).encode())
-    write_bytes(folder / "metrics.csv", _csv(scores, class_names).encode())
-    write_bytes(folder / "confusion_matrix.png", confusion_matrix_png(matrix, class_names))
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_bytes(folder / "metrics.json", text.encode())
+    write_bytes(folder / "metrics.csv", _csv(_class_rows(content)).encode())
+    write_bytes(folder / "per_image.csv", _csv(images).encode())
+    for name, png in charts.items():
+        write_bytes(folder / f"{name}.png", png)
+    write_bytes(folder / "report.html", page.encode())
 
 
-def confusion_matrix_png(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The row-normalised confusion matrix (each row: where the pixels of a class went) as a PNG.
-
-    A class without labelled pixels has an empty row. Above 30 classes the cells carry no numbers.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    count = len(class_names)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    side = min(3.0 + 0.45 * count, 24.0)  # inches
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    # Names are taken as they are: matplotlib would read dollar signs as mathematics.
-    style: dict[str, Any] = {"fontsize": min(9.0, 40.0 * side / count), "parse_math": False}
-    axes.set_xticks(range(count), class_names, rotation=90, **style)
-    axes.set_yticks(range(count), class_names, **style)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    axes.set_title("share of each labelled class", fontsize=10)
-    if count <= MAX_NUMBERED_CLASSES:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                colour = "white" if share > 0.5 else "black"
-                axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+def _class_rows(content: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
+    """A row a class with its scores, the ends of their intervals, and the differences from the other run."""
+    against = content.get("against")
+    ends = [f"{key}_{end}" for key in PER_CLASS for end in ("low", "high")]
+    compared = [f"{key}_{part}" for key in PER_CLASS for part in ("difference", "difference_low", "difference_high")]
+    yield ["class", *CLASS_COLUMNS, *ends, *(compared if against else [])]
+    for name, row in content["classes"].items():
+        values = [row[column] for column in CLASS_COLUMNS]
+        values += [value for key in PER_CLASS for value in row["intervals"][key]]
+        if against:
+            entries = against["rules"][-1]["classes"][name]
+            values += [value for key in PER_CLASS for value in (entries[key]["difference"], *entries[key]["interval"])]
+        yield [name, *("" if value is None else value for value in values)]
 
 
-def _json(matrix: np.ndarray, scores: Scores, class_names: Sequence[str], facts: Mapping[str, Any]) -> str:
-    per_class = {
-        name: {column: _number(getattr(scores, column)[index]) for column in COLUMNS}
-        | {"support": int(scores.support[index])}
-        for index, name in enumerate(class_names)
-    }
-    content = {
-        **facts,
-        "mean_iou": _number(scores.mean_iou),
-        "classes_averaged": scores.num_averaged,
-        "pixel_accuracy": _number(scores.pixel_accuracy),
-        "classes": per_class,
-        "confusion_matrix": matrix.tolist(),
-    }
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _csv(scores: Scores, class_names: Sequence[str]) -> str:
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *COLUMNS, "support"])
-    for index, name in enumerate(class_names):
-        values = (_number(getattr(scores, column)[index]) for column in COLUMNS)
-        writer.writerow([name, *("" if value is None else value for value in values), scores.support[index]])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def _number(value: float) -> float | None:
-    """NaN has no JSON; an undefined score is null."""
-    return None if math.isnan(value) else float(value)
+def interval_text(bounds: Sequence[float | None], signed: bool = False) -> str:
+    """`[0.512, 0.587]`, or `-` where there is none."""
+    if any(bound is None for bound in bounds):
+        return "-"
+    return "[" + ", ".join(f"{bound:+.3f}" if signed else f"{bound:.3f}" for bound in bounds) + "]"
 
 
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def shown(value: float | None) -> str:
+    """Three decimals, `-` where a score is not defined."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

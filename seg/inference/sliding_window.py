@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from seg.data.windows import Window
 
 SIGMA = 1 / 8  # of the tile: the border of a tile, where the model sees least context, then weighs 1/3000 of its middle
 
@@ -46,6 +49,52 @@ def predict_logits(model: Any, image: np.ndarray, *, tile: int, overlap: int) ->
             logits[rows, columns] += part
     assert logits is not None  # every axis has a tile
     return logits
+
+
+def predict_rows(
+    model: Any,
+    read: Callable[[Window], tuple[np.ndarray, np.ndarray | None]],
+    shape: tuple[int, int],
+    *,
+    tile: int,
+    overlap: int,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """As `predict_logits`, to the bit, of an image that is read by windows, from top to bottom.
+
+    The memory is that of the logits of one row of tiles, not of the image: tile x W x C float32.
+
+    Args:
+        model: As in `predict_logits`.
+        read: Gives the preprocessed image in a window, (h, w, B) float32, and what is missing of it, (h, w) bool or
+            None.
+        shape: (height, width) of the image.
+        tile: Side of a tile in pixels.
+        overlap: Pixels shared by neighbouring tiles, 0 to tile - 1.
+
+    Yields:
+        First row, the logits (h, W, C) float32 of the rows from there on, which are overwritten later, and what is
+        missing of them, (h, W) bool.
+    """
+    rows, columns = axis_tiles(shape[0], tile, overlap), axis_tiles(shape[1], tile, overlap)
+    alone = len(rows) == len(columns) == 1
+    logits: np.ndarray | None = None
+    missing = np.zeros((len(rows[0][1]), shape[1]), bool)
+    for number, (top, row_weights) in enumerate(rows):
+        for left, column_weights in columns:
+            image, gone = read(Window(top, left, len(row_weights), len(column_weights)))
+            part = _forward(model, image)
+            if not alone:
+                part *= row_weights[:, None, None] * column_weights[None, :, None]  # (h, w, 1)
+            if logits is None:
+                logits = np.zeros((*missing.shape, part.shape[-1]), np.float32)
+            logits[:, left : left + len(column_weights)] += part
+            missing[:, left : left + len(column_weights)] |= False if gone is None else gone
+        assert logits is not None  # every row has a tile
+        done = (rows[number + 1][0] if number + 1 < len(rows) else shape[0]) - top
+        yield top, logits[:done], missing[:done]
+        for buffer in (logits, missing):  # what the next tiles share comes first, the rest is new
+            buffer[: len(buffer) - done] = buffer[done:]
+            buffer[len(buffer) - done :] = 0
 
 
 def axis_tiles(size: int, tile: int, overlap: int) -> list[tuple[int, np.ndarray]]:

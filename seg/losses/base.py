@@ -104,6 +104,10 @@ class OverlapLoss(FunctionLoss):
             )
         return self.function(y_true, y_pred, **self.options)
 
+    def class_parts(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Each class's part of the loss, (C,) float32; they sum to the loss."""
+        return self.function(y_true, y_pred, per_class=True, **self.options)
+
 
 def plain_weights(class_weights: ClassWeights | None) -> list[float] | None:
     """The class weights as a list of Python floats, which `get_config` can write to a `.keras` file.

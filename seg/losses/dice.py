@@ -19,6 +19,7 @@ def dice_loss(
     smooth: float = 1.0,
     reduction: str = "batch",
     absent: str = "skip",
+    per_class: bool = False,
 ) -> Tensor:
     """One minus the weighted mean of the classes' soft Dice scores.
 
@@ -39,6 +40,7 @@ def dice_loss(
             and averages the L of the images that have any weighted m_c.
         absent: m_c of a class without a labelled pixel in its sums: 0 with `skip`, 1 with `count`. Without any valid
             pixel, m_c is 0 with both.
+        per_class: Whether to return the classes' parts, (C,), which sum to the loss, instead of the loss.
 
     Returns:
         Scalar float32 in [0, 1]: 0 for a perfect certain prediction, and where no class counts (no valid pixel, or
@@ -52,7 +54,9 @@ def dice_loss(
     weights = check_class_weights(class_weights, logits.shape[-1])
     sums = class_sums(labels, logits, ignore_index=ignore_index, reduction=reduction)
     scores = ops.divide_no_nan(2.0 * sums.overlap + smooth, sums.predicted + sums.labelled + smooth)
-    loss = mean_over_classes(1.0 - scores, sums.labelled, sums.num_valid, class_weights=weights, absent=absent)
+    loss = mean_over_classes(
+        1.0 - scores, sums.labelled, sums.num_valid, class_weights=weights, absent=absent, per_class=per_class
+    )
     return nan_if_unknown(loss, labels, logits.shape[-1], ignore_index)
 
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from seg.losses.base import ClassWeights, OverlapLoss
-from seg.losses.overlap import check_overlap_options, class_sums, counted_classes, mean_over_images
+from seg.losses.overlap import check_overlap_options, class_parts, class_sums, counted_classes, mean_over_images
 from seg.losses.pixels import Tensor, check_class_weights, check_pixels, nan_if_unknown
 
 
@@ -18,6 +18,7 @@ def generalised_dice_loss(
     ignore_index: int = 255,
     reduction: str = "batch",
     absent: str = "skip",
+    per_class: bool = False,
 ) -> Tensor:
     """Generalised Dice: a ratio of sums over classes, where Dice loss is a mean of the classes' ratios.
 
@@ -38,6 +39,7 @@ def generalised_dice_loss(
             images that have any weighted m_c.
         absent: m_c of a class without a labelled pixel in its sums: 0 with `skip`; with `count` it is 1, and the
             largest 1 / n_c^2 of the present classes stands for the infinite one (as in MONAI).
+        per_class: Whether to return the classes' parts, (C,), which sum to the loss, instead of the loss.
 
     Returns:
         Scalar float32 in [0, 1]: 0 for a perfect certain prediction, and where no class counts; NaN if a label is
@@ -56,7 +58,8 @@ def generalised_dice_loss(
         shares = shares * weights
     extent = sums.predicted + sums.labelled
     total = ops.sum(shares * extent, axis=-1)  # () or (N,)
-    loss = mean_over_images(ops.sum(shares * (extent - 2.0 * sums.overlap), axis=-1), total)
+    losses = shares * (extent - 2.0 * sums.overlap)
+    loss = class_parts(losses, total) if per_class else mean_over_images(ops.sum(losses, axis=-1), total)
     return nan_if_unknown(loss, labels, logits.shape[-1], ignore_index)
 
 

@@ -18,6 +18,7 @@ def lovasz_loss(
     ignore_index: int = 255,
     reduction: str = "batch",
     absent: str = "skip",
+    per_class: bool = False,
 ) -> Tensor:
     """The weighted mean over classes of the Lovasz extension of 1 - IoU.
 
@@ -40,6 +41,7 @@ def lovasz_loss(
             each image and averages the L of the images that have any weighted m_c.
         absent: m_c of a class without a labelled pixel there: 0 with `skip` (the paper's 'present'), 1 with `count`,
             where L_c is then the largest error.
+        per_class: Whether to return the classes' parts, (C,), which sum to the loss, instead of the loss.
 
     Returns:
         Scalar float32 in [0, 1]: 0 for a perfect certain prediction, and where no class counts; NaN if a label is
@@ -64,7 +66,7 @@ def lovasz_loss(
     slopes = ops.map(lambda c: _slopes(ops.take(ranked, c, -1), ops.equal(label_or_void, c), reduction), classes)
     products = errors * ops.stop_gradient(ops.moveaxis(slopes, 0, -1))
     losses = sum_rows(ops.where(valid, products, 0.0), pixel_axes(reduction))  # (C,) or (N, C)
-    loss = mean_over_classes(losses, labelled, num_valid, class_weights=weights, absent=absent)
+    loss = mean_over_classes(losses, labelled, num_valid, class_weights=weights, absent=absent, per_class=per_class)
     return nan_if_unknown(loss, labels, num_classes, ignore_index)
 
 

@@ -59,7 +59,13 @@ def pixel_axes(reduction: str) -> tuple[int, ...]:
 
 
 def mean_over_classes(
-    losses: Tensor, labelled: Tensor, num_valid: Tensor, *, class_weights: Tensor | None, absent: str
+    losses: Tensor,
+    labelled: Tensor,
+    num_valid: Tensor,
+    *,
+    class_weights: Tensor | None,
+    absent: str,
+    per_class: bool = False,
 ) -> Tensor:
     """sum_c w_c m_c L_c / sum_c w_c m_c, then the mean over the images in which any class counts.
 
@@ -70,9 +76,10 @@ def mean_over_classes(
         class_weights: w_c, (C,); None: all 1.
         absent: m_c of a class without a labelled pixel: 0 with `skip`, 1 with `count`. Without any valid pixel, m_c
             is 0 with both.
+        per_class: Whether to return the classes' parts of the mean instead of the mean.
 
     Returns:
-        Scalar float32; 0 where no class counts.
+        Scalar float32, or the (C,) parts that sum to it; 0 where no class counts.
 
     Raises:
         ValueError: `absent` is neither `skip` nor `count`.
@@ -80,7 +87,14 @@ def mean_over_classes(
     shares = counted_classes(labelled, num_valid, absent)
     shares = ops.broadcast_to(shares if class_weights is None else shares * class_weights, ops.shape(losses))
     total = ops.sum(shares, axis=-1)  # () or (N,)
-    return mean_over_images(ops.sum(shares * losses, axis=-1), total)
+    return class_parts(shares * losses, total) if per_class else mean_over_images(ops.sum(shares * losses, -1), total)
+
+
+def class_parts(losses: Tensor, totals: Tensor) -> Tensor:
+    """Each class's part of `mean_over_images`, (C,), from its part of the losses, (C,) or (N, C), and the totals."""
+    images = mean_over_replicas(count(ops.not_equal(totals, 0.0)))
+    parts = ops.divide_no_nan(losses, ops.expand_dims(totals, -1))
+    return ops.divide_no_nan(ops.sum(parts, axis=0) if len(parts.shape) == 2 else parts, images)
 
 
 def mean_over_images(losses: Tensor, totals: Tensor) -> Tensor:

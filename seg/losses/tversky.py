@@ -24,6 +24,7 @@ def tversky_loss(
     smooth: float = 1.0,
     reduction: str = "batch",
     absent: str = "skip",
+    per_class: bool = False,
 ) -> Tensor:
     """The weighted mean over classes of one minus the Tversky index, or of a root of that.
 
@@ -51,6 +52,7 @@ def tversky_loss(
         smooth: s, at least 0, in pixels; see `seg.losses.dice.dice_loss`.
         reduction: `batch` or `image`, see `seg.losses.dice.dice_loss`.
         absent: `skip` or `count`, the rule m_c for classes without a labelled pixel, see `seg.losses.dice.dice_loss`.
+        per_class: Whether to return the classes' parts, (C,), which sum to the loss, instead of the loss.
 
     Returns:
         Scalar float32 in [0, 1]: 0 for a perfect certain prediction, and where no class counts; NaN if a label is
@@ -71,7 +73,9 @@ def tversky_loss(
     if gamma != 1:
         # x^(1/gamma) as x * x^(1/gamma - 1): 0 at x = 0, with a finite gradient there, where the power has none.
         losses = losses * ops.power(ops.maximum(losses, MIN_FOCAL_BASE), 1.0 / gamma - 1.0)
-    loss = mean_over_classes(losses, sums.labelled, sums.num_valid, class_weights=weights, absent=absent)
+    loss = mean_over_classes(
+        losses, sums.labelled, sums.num_valid, class_weights=weights, absent=absent, per_class=per_class
+    )
     return nan_if_unknown(loss, labels, logits.shape[-1], ignore_index)
 
 

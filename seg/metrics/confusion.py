@@ -36,11 +36,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         self.ignore_index = ignore_index
         if len(self.class_names) < 2 or len(set(self.class_names)) < len(self.class_names):
             raise ValueError(f"class_names: got {list(class_names)}, allowed: two or more, each once")
-        if not has_int64():
-            raise ConfigError(
-                f"metric '{name}': the Keras backend '{keras.backend.backend()}' has no int64 and pixel counts could "
-                "wrap, allowed: a backend with int64 (for JAX set the environment variable JAX_ENABLE_X64=1)"
-            )
+        check_int64(name)
         size = len(self.class_names)
         self.matrix = self.add_variable((size, size), initializer="zeros", dtype="int64", name="matrix")
         self.unknown = self.add_variable((), initializer="zeros", dtype="int64", name="unknown")
@@ -86,17 +82,24 @@ class ConfusionMatrix(keras.metrics.Metric):
         matrix = ops.convert_to_tensor(self.matrix)
         true_positives = ops.diagonal(matrix)
         union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - true_positives
-        present = ops.logical_and(union > 0, ops.equal(ops.convert_to_tensor(self.unknown), 0))
-        shares = ops.divide_no_nan(ops.cast(true_positives, "float32"), ops.cast(union, "float32"))
-        iou = ops.where(present, shares, float("nan"))  # (C,)
-        num_present = ops.sum(ops.cast(present, "float32"))
-        total = ops.sum(ops.where(present, shares, 0.0))
-        mean_iou = ops.where(num_present > 0, ops.divide_no_nan(total, num_present), float("nan"))
-        return {"mean_iou": mean_iou} | {f"iou/{name}": iou[index] for index, name in enumerate(self.class_names)}
+        return iou_results(self.class_names, true_positives, union, ops.convert_to_tensor(self.unknown))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
         return {"class_names": list(self.class_names), "ignore_index": self.ignore_index, "name": self.name}
+
+
+def iou_results(
+    class_names: Sequence[str], true_positives: Tensor, union: Tensor, unknown: Tensor
+) -> dict[str, Tensor]:
+    """`mean_iou` and `iou/<class name>` from (C,) integers, NaN where the union is 0; all NaN if a label is unknown."""
+    present = ops.logical_and(union > 0, ops.equal(unknown, 0))
+    shares = ops.divide_no_nan(ops.cast(true_positives, "float32"), ops.cast(union, "float32"))
+    iou = ops.where(present, shares, float("nan"))  # (C,)
+    num_present = ops.sum(ops.cast(present, "float32"))
+    total = ops.sum(ops.where(present, shares, 0.0))
+    mean_iou = ops.where(num_present > 0, ops.divide_no_nan(total, num_present), float("nan"))
+    return {"mean_iou": mean_iou} | {f"iou/{name}": iou[index] for index, name in enumerate(class_names)}
 
 
 def pair_counts(labels: Tensor, logits: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -123,6 +126,15 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True)
+
+
+def check_int64(metric: str) -> None:
+    """Raises ConfigError for a backend without int64."""
+    if not has_int64():
+        raise ConfigError(
+            f"metric '{metric}': the Keras backend '{keras.backend.backend()}' has no int64 and pixel counts could "
+            "wrap, allowed: a backend with int64 (for JAX set the environment variable JAX_ENABLE_X64=1)"
+        )
 
 
 def has_int64() -> bool:

@@ -8,6 +8,9 @@ import numpy as np
 
 from seg.errors import DataError
 
+PER_CLASS = ("iou", "dice", "precision", "recall")
+OVERALL = ("mean_iou", "frequency_weighted_iou", "pixel_accuracy")
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -22,6 +25,9 @@ class Scores:
         mean_iou: The mean of the IoUs that are not NaN; NaN if there are none.
         num_averaged: How many classes that mean is over.
         pixel_accuracy: The share of the valid pixels predicted right; NaN without one.
+        frequency_weighted_iou: The IoUs' mean weighted by support, sum_c n_c IoU_c / sum_c n_c (Long, Shelhamer &
+            Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, arXiv:1411.4038); NaN without
+            a valid pixel.
     """
 
     iou: np.ndarray
@@ -32,34 +38,76 @@ class Scores:
     mean_iou: float
     num_averaged: int
     pixel_accuracy: float
+    frequency_weighted_iou: float
 
 
 def scores(matrix: np.ndarray) -> Scores:
     """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions.
 
+    Of classes that may overlap it takes the matrices (K, 2, 2) of (absent, present), a class each. Then `support` is
+    the pixels where a class is present, and `pixel_accuracy` the share of the valid entries (pixel, class) that are
+    predicted right.
+
     Raises:
-        ValueError: The matrix is not square, not of integers, or has a negative count.
+        ValueError: The matrix has another shape, is not of integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
-        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) integers")
+    multi_label = matrix.ndim == 3 and matrix.shape[1:] == (2, 2)
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not (multi_label or square) or not np.issubdtype(matrix.dtype, np.integer):
+        raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) or (K, 2, 2) integers")
     if (matrix < 0).any():
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
-    matrix = matrix.astype(np.int64)
-    true_positives = np.diag(matrix)
-    labelled, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    iou = _ratio(true_positives, labelled + predicted - true_positives)
-    averaged = iou[~np.isnan(iou)]
+    sums = matrix_sums(matrix)
+    found = score_sums(sums)
+    correct = sums[:, 0].sum() + (matrix[:, 0, 0].sum() if multi_label else 0)
     return Scores(
-        iou=iou,
-        dice=_ratio(2 * true_positives, labelled + predicted),
-        precision=_ratio(true_positives, predicted),
-        recall=_ratio(true_positives, labelled),
-        support=labelled,
-        mean_iou=float(averaged.mean()) if averaged.size else float("nan"),
-        num_averaged=int(averaged.size),
-        pixel_accuracy=float(_ratio(true_positives.sum(), labelled.sum())),
+        iou=found["iou"],
+        dice=found["dice"],
+        precision=found["precision"],
+        recall=found["recall"],
+        support=sums[:, 1],
+        mean_iou=float(found["mean_iou"]),
+        num_averaged=int((~np.isnan(found["iou"])).sum()),
+        pixel_accuracy=float(ratio(correct, matrix.sum(dtype=np.int64))),
+        frequency_weighted_iou=float(found["frequency_weighted_iou"]),
     )
+
+
+def matrix_sums(matrix: np.ndarray) -> np.ndarray:
+    """(C, 3) int64 of a confusion matrix (C, C), or of matrices (C, 2, 2) of a class each: true positives, labelled
+    pixels and predicted pixels.
+
+    Every score here follows from these three, so an image needs 3 C numbers where its matrix has C^2.
+    """
+    matrix = np.asarray(matrix).astype(np.int64)
+    if matrix.ndim == 3:
+        return np.stack([matrix[:, 1, 1], matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)], axis=1)
+    return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)], axis=1)
+
+
+def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of any number of splits (resamples, single images) at a time.
+
+    Args:
+        sums: (..., C, 3), see `matrix_sums`; integers, or float64 where they are exact.
+
+    Returns:
+        float64 by name, defined as in `Scores`: those of `PER_CLASS` (..., C), those of `OVERALL` (...).
+    """
+    true_positives, labelled, predicted = sums[..., 0], sums[..., 1], sums[..., 2]
+    iou = ratio(true_positives, labelled + predicted - true_positives)
+    defined = ~np.isnan(iou)
+    pixels = labelled.sum(axis=-1)
+    return {
+        "iou": iou,
+        "dice": ratio(2 * true_positives, labelled + predicted),
+        "precision": ratio(true_positives, predicted),
+        "recall": ratio(true_positives, labelled),
+        "mean_iou": ratio(np.where(defined, iou, 0.0).sum(axis=-1), defined.sum(axis=-1)),
+        "frequency_weighted_iou": ratio((labelled * np.where(defined, iou, 0.0)).sum(axis=-1), pixels),
+        "pixel_accuracy": ratio(true_positives.sum(axis=-1), pixels),
+    }
 
 
 def confusion_matrix(
@@ -102,7 +150,7 @@ def _outside(values: np.ndarray, num_classes: int) -> str:
     return ", ".join(f"value {value} at {number} pixels" for value, number in zip(found, pixels, strict=True))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """numerator / denominator in float64, NaN where the denominator is 0."""
     undefined = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) != 0)

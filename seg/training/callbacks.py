@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg.errors import SegError
-from seg.labels import LabelSet
-from seg.training.overlay import panel
+from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
+
+__all__ = [
+    "MONITOR",
+    "Checkpoints",
+    "CockpitLimits",
+    "EpochFacts",
+    "NaNStop",
+    "ProgressBar",
+    "SegmentationTensorBoard",
+    "TrainingLog",
+    "best_epoch",
+    "out_of_patience",
+    "read_log",
+    "save_model",
+]
 
 MONITOR = "val_mean_iou"
-OVERLAY_SIDE = 512  # pixels; larger pictures would fill the disk, epoch by epoch, and TensorBoard shows no more
 Logs = dict[str, Any] | None
 
 
@@ -168,66 +180,3 @@ def read_log(path: Path, epochs: int) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))[:epochs]
-
-
-@dataclass(frozen=True)
-class OverlaySample:
-    """A validation sample that is drawn each epoch: `picture` as read (H, W, bands), `inputs` as the model sees it
-    (H, W, bands) float32, `mask` (H, W) uint8."""
-
-    name: str
-    picture: np.ndarray
-    inputs: np.ndarray
-    mask: np.ndarray
-
-
-class TensorBoardLog(keras.callbacks.Callback):
-    """Scalars under `train` and `val`, overlays of fixed validation samples, and the run's texts.
-
-    Tags: `loss`, `loss/<term>`, `mean_iou`, `iou/<class name>`, `learning_rate`, `images_per_second`; images
-    `overlay/<sample>`: image | labels | prediction; texts `classes` and `config`. Steps count finished epochs.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        labels: LabelSet,
-        *,
-        texts: Mapping[str, str],
-        overlays: Sequence[OverlaySample],
-    ) -> None:
-        super().__init__()
-        self.folder, self.labels, self.texts, self.overlays = folder, labels, texts, overlays
-
-    def on_train_begin(self, logs: Logs = None) -> None:
-        import tensorflow as tf
-
-        self._writers = {run: tf.summary.create_file_writer(str(self.folder / run)) for run in ("train", "val")}
-        with self._writers["train"].as_default(step=0):
-            for name, text in self.texts.items():
-                tf.summary.text(name, text)
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        import tensorflow as tf
-
-        for key, value in (logs or {}).items():
-            if key == "seconds":
-                continue
-            run, tag = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
-            with self._writers[run].as_default(step=epoch + 1):
-                tf.summary.scalar(tag, value)
-        with self._writers["val"].as_default(step=epoch + 1):
-            for sample in self.overlays:
-                logits = self.model(sample.inputs[None], training=False)
-                prediction = keras.ops.convert_to_numpy(logits)[0].argmax(-1).astype(np.uint8)
-                step = -(-max(prediction.shape) // OVERLAY_SIDE)
-                picture = panel(
-                    sample.picture[::step, ::step], sample.mask[::step, ::step], prediction[::step, ::step], self.labels
-                )
-                tf.summary.image(f"overlay/{sample.name}", picture[None])
-        for writer in self._writers.values():
-            writer.flush()

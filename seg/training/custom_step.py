@@ -77,7 +77,8 @@ def training_step(
         class_names: The C names, if the dict's keys are names.
 
     Returns:
-        step(images (N, H, W, bands), labels (N, H, W) integers, pixel_weights (N, H, W) or None) -> scalar float32.
+        step(images (N, H, W, bands), labels (N, H, W) integers, pixel_weights (N, H, W) or None) -> scalar float32. For
+        multi-label losses labels are (N, H, W, K), and `class_weights` None: the loss has its pos_weight.
 
     Raises:
         ValueError: The model is not built, or the loss takes no pixel weights but weights are given. From the step: a
@@ -120,7 +121,7 @@ def pixel_weight_map(
     Void pixels get any finite weight: the losses leave them out.
 
     Args:
-        labels: (N, H, W) integers.
+        labels: (N, H, W) integers, or (N, H, W, K) where `class_weights` is None.
         num_classes: C.
         class_weights: As for `training_step`.
         class_names: As for `training_step`.
@@ -129,9 +130,16 @@ def pixel_weight_map(
     Raises:
         ValueError: A shape, key or weight is not as above.
     """
-    own = check_pixel_weights(pixel_weights, keras.ops.convert_to_tensor(labels))
+    labels = keras.ops.convert_to_tensor(labels)
+    several = len(labels.shape) == 4
+    own = check_pixel_weights(pixel_weights, labels[..., 0] if several else labels)
     if class_weights is None:
         return own
+    if several:
+        raise ValueError(
+            f"class_weights: got labels of shape {tuple(labels.shape)}, which have no one class a pixel; allowed: none "
+            "here, give the loss its weights (pos_weight of BinaryCrossEntropy)"
+        )
     if isinstance(class_weights, Mapping) and class_names is not None:
         class_weights = weights_by_name(cast(Mapping[str, float], class_weights), class_names)
     vector = check_class_weights(plain_weights(cast(ClassWeights, class_weights)), num_classes)

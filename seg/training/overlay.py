@@ -1,13 +1,15 @@
-"""Pictures of masks: colours, overlays, image | labels | prediction panels and a legend."""
+"""Pictures of masks: colours, overlays and a legend."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from seg.labels import LabelSet
+from seg.labels import Colour, LabelSet
+from seg.training.multi_label_overlay import colourise_planes
 
-GAP = 4  # white pixels between the parts of a panel
 LEGEND_ROW = 20  # pixels; fits the font below
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 
@@ -16,13 +18,13 @@ def colourise(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
     """The class colours of a mask.
 
     Args:
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void; or (H, W, K) of classes that may overlap, see `colourise_planes`.
         labels: Whose colours; void and every value that is no class become black.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    return labels.colour_table()[mask]
+    return colourise_planes(mask, labels) if mask.ndim == 3 else labels.colour_table()[mask]
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: float = 0.5) -> np.ndarray:
@@ -30,7 +32,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
 
     Args:
         image: (H, W, 1 or 3), uint8 or float in [0, 1].
-        mask: (H, W) uint8 class indices or void.
+        mask: (H, W) uint8 class indices or void, or (H, W, K).
         labels: Whose colours.
         opacity: 0 shows the image only, 1 the classes only.
 
@@ -42,35 +44,20 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: floa
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}, allowed: 0 to 1")
-    _check_size(image, mask)
+    check_size(image, mask)
     picture = displayable(image)
     blended = cv2.addWeighted(picture, 1 - opacity, colourise(mask, labels), opacity, 0)
-    return np.where((mask < labels.num_classes)[..., None], blended, picture)
-
-
-def panel(image: np.ndarray, labels_mask: np.ndarray, prediction: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """image | labels | prediction, side by side; void is black in the labels.
-
-    Args:
-        image: (H, W, 1 or 3), uint8 or float in [0, 1].
-        labels_mask: (H, W) uint8 class indices or void.
-        prediction: (H, W) uint8 class indices.
-        labels: Whose colours.
-
-    Returns:
-        (H, 3 W + 2 GAP, 3) uint8 RGB.
-
-    Raises:
-        ValueError: The sizes differ.
-    """
-    _check_size(image, labels_mask)
-    _check_size(image, prediction)
-    gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
-    return np.hstack([displayable(image), gap, colourise(labels_mask, labels), gap, colourise(prediction, labels)])
+    shown = (mask == 1).any(axis=-1) if mask.ndim == 3 else mask < labels.num_classes
+    return np.where(shown[..., None], blended, picture)
 
 
 def legend(labels: LabelSet, width: int) -> np.ndarray:
-    """Colour squares with class names, black on white, in as many rows as `width` pixels need.
+    """`colour_legend` of all classes."""
+    return colour_legend(list(zip(labels.names, labels.colours, strict=True)), width)
+
+
+def colour_legend(entries: Sequence[tuple[str, Colour]], width: int) -> np.ndarray:
+    """Colour squares with names, black on white, in as many rows as `width` pixels need.
 
     OpenCV's font has ASCII letters only: others are drawn as '?'. A name wider than the strip is cut off.
 
@@ -79,7 +66,7 @@ def legend(labels: LabelSet, width: int) -> np.ndarray:
     """
     swatch = LEGEND_ROW - 8
     places, x, row = [], 4, 0
-    for name in labels.names:
+    for name, _ in entries:
         text_width = cv2.getTextSize(name, FONT, FONT_SCALE, 1)[0][0]
         entry = swatch + 4 + text_width + 12
         if x > 4 and x + entry > width:
@@ -87,10 +74,15 @@ def legend(labels: LabelSet, width: int) -> np.ndarray:
         places.append((x, row * LEGEND_ROW + 4))
         x += entry
     strip = np.full(((row + 1) * LEGEND_ROW, width, 3), 255, np.uint8)
-    for name, colour, (left, top) in zip(labels.names, labels.colours, places, strict=True):
+    for (name, colour), (left, top) in zip(entries, places, strict=True):
         cv2.rectangle(strip, (left, top), (left + swatch - 1, top + swatch - 1), colour, cv2.FILLED)
-        cv2.putText(strip, name, (left + swatch + 4, top + swatch - 2), FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+        write(strip, name, (left + swatch + 4, top + swatch - 2))
     return strip
+
+
+def write(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:
+    """Writes black text into a picture, its baseline beginning at (x, y)."""
+    cv2.putText(picture, text, place, FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
@@ -108,6 +100,7 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(image, (*image.shape[:2], 3)).copy()
 
 
-def _check_size(image: np.ndarray, mask: np.ndarray) -> None:
-    if image.shape[:2] != mask.shape:
+def check_size(image: np.ndarray, mask: np.ndarray) -> None:
+    """Raises ValueError unless the two have the same height and width."""
+    if image.shape[:2] != mask.shape[:2]:
         raise ValueError(f"image has shape {image.shape} and mask {mask.shape}; height and width must agree")

@@ -6,11 +6,14 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seg.config import Config, dump_config, load_config
 from seg.data.storage import write_bytes
 from seg.errors import DataError
+
+if TYPE_CHECKING:
+    from seg.data.band_statistics import BandStatistics
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class RunDir:
     environment.json     versions and hardware
     counts.json          class counts of the training masks
     class_weights.json   weight by class name
+    bands.json           mean, std and percentiles of the training images' bands, where they were counted
     realised_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
     log.csv              a row an epoch
     checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
@@ -83,6 +87,21 @@ class RunDir:
     @property
     def counts(self) -> Path:
         return self.path / "counts.json"
+
+    @property
+    def bands(self) -> Path:
+        return self.path / "bands.json"
+
+    def band_statistics(self) -> BandStatistics | None:
+        """The training images' statistics that the run normalises by; None where its configuration needs none.
+
+        Raises:
+            DataError: The file is missing or broken.
+        """
+        from seg import build
+        from seg.data.band_statistics import BandStatistics
+
+        return BandStatistics.load(self.bands) if build.needs_statistics(self.config()) else None
 
     @property
     def mask_index(self) -> Path:

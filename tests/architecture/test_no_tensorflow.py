@@ -17,6 +17,9 @@ LIGHT_MODULES = (
     "seg.data.images",
     "seg.data.samples",
     "seg.data.scenes",
+    "seg.data.sources",
+    "seg.data.band_statistics",
+    "seg.balance.pairs",
     "seg.metrics.iou",
 )
 COMMANDS = sorted(

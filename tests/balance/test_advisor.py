@@ -130,6 +130,7 @@ def test_noise_and_flatness_are_warned_of() -> None:
 def test_rare_classes() -> None:
     assert rare_classes(counts([1000, 5, 0, 9, 600])) == [1, 3]
     assert rare_classes(counts([1000, 500, 0])) == [1]  # none below 1 %: the rarest that is present
+    assert rare_classes(counts([1000, 5, 0, 9, 600]), share=0.4) == [1, 3, 4]  # 600 of 1614 are 37 %
 
 
 def test_scarce_classes_are_named() -> None:

@@ -16,6 +16,7 @@ from scipy import ndimage
 from seg.balance import counting
 from seg.balance.counting import collect_statistics, count_masks
 from seg.balance.statistics import area_counts, percentiles, richest
+from seg.data import threads
 from seg.data.masks import IndexEncoding
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -42,14 +43,14 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, mo
     started: list[Path] = []
     lock = threading.Lock()
 
-    def read(path: Path, *_: object) -> np.ndarray:
+    def read(path: Path, *_: object) -> tuple[np.ndarray, int]:
         with lock:
             started.append(path)
         if path.name == "0020.png":
             raise DataError(f"{path}: broken")
-        return np.array([4, 0, 0, 0])
+        return np.array([4, 0, 0, 0]), 0
 
-    monkeypatch.setattr(counting, "count_pixels", read)
+    monkeypatch.setattr(counting, "count_pixels_and_moved", read)
     masks = [tmp_path / f"{index:04}.png" for index in range(1000)]
     for mask in masks:
         mask.touch()
@@ -58,7 +59,7 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, mo
         count_masks(
             masks, LABELS, IndexEncoding(), workers=2, progress=lambda done, _: ahead.append(len(started) - done)
         )
-    waiting = counting.BUNDLE * (2 * counting.QUEUED_PER_WORKER + 1)
+    waiting = counting.BUNDLE * (2 * threads.QUEUED_PER_WORKER + 1)
     assert max(ahead) <= waiting
     assert len(started) <= 2 * counting.BUNDLE + waiting
 

@@ -345,3 +345,11 @@ def test_real_images():
         for path in files:
             assert image_size(path) == size
             assert read_image(path, bands).shape == (*size, bands)
+
+
+@pytest.mark.parametrize("size", [(10, 14), (50, 70), (10, 70)])
+def test_any_number_of_bands_is_resized(size):
+    image = pixels((40, 30, 9), np.uint8)
+    resized = resize_image(image, size)
+    for band in range(9):
+        np.testing.assert_array_equal(resized[..., band], resize_image(image[..., band : band + 1], size)[..., 0])

@@ -81,7 +81,7 @@ def test_orphans_on_both_sides(tmp_path):
     assert str(caught.value) == (
         f"{tmp_path}/masks/train: 7 of 8 images have no mask in it: x0.jpg, x1.jpg, x2.jpg, x3.jpg, x4.jpg and 2 more; "
         f"1 of 2 masks have no image in {tmp_path}/images/train: y.png; allowed: a mask named as its image, "
-        "with any of the suffixes .png .jpg .jpeg .tif .tiff"
+        "with any of the suffixes .png .jpg .jpeg .tif .tiff .nii .nii.gz .gif"
     )
 
 

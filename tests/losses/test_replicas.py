@@ -20,7 +20,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 
-from seg.losses import Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz, Tversky
+from seg.losses import BinaryCrossEntropy, Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz
+from seg.losses import MultiLabelDice, Tversky
 from seg.training.segmenter import Segmenter
 
 W = [0.5, 1.0, 2.0, 4.0]
@@ -61,10 +62,18 @@ def part(array):
     )
 
 
-for loss in losses:
-    expected = gradient(loss, kernel, labels, images)
+several = generator.choice([0, 1, 255], (4, 5, 6, 4), p=[0.5, 0.2, 0.3]).astype(np.uint8)
+several[3], several[2, ..., 1] = 255, 0  # an image without labels, a class that only one replica has
+multi_label = [
+    BinaryCrossEntropy(pos_weight=W),
+    BinaryCrossEntropy(pos_weight=W, normalize="weights", name="by_weights"),
+    MultiLabelDice(class_weights=W),
+    MultiLabelDice(reduction="image", name="multi_label_dice_image"),
+]
+for loss, labels_ in [(loss, labels) for loss in losses] + [(loss, several) for loss in multi_label]:
+    expected = gradient(loss, kernel, labels_, images)
     run = tf.function(lambda y, x: strategy.run(gradient, (loss, kernel, y, x)), autograph=False)
-    found = [strategy.reduce("SUM", result, axis=None) for result in run(part(labels), part(images))]
+    found = [strategy.reduce("SUM", result, axis=None) for result in run(part(labels_), part(images))]
     for one, two in zip(expected, found):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6, err_msg=loss.name)  # float32 in another order
 

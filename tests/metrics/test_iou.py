@@ -116,8 +116,8 @@ def test_messages_of_confusion_matrix(labels, predictions, message):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (np.zeros((2, 3), int), r"matrix: got shape \(2, 3\) of int64, allowed: \(C, C\) integers"),
-        (np.zeros((2, 2)), r"matrix: got shape \(2, 2\) of float64, allowed: \(C, C\) integers"),
+        (np.zeros((2, 3), int), r"matrix: got shape \(2, 3\) of int64, allowed: \(C, C\) or \(K, 2, 2\) integers"),
+        (np.zeros((2, 2)), r"matrix: got shape \(2, 2\) of float64, allowed: \(C, C\) or \(K, 2, 2\) integers"),
         (np.array([[1, -1], [0, 0]]), "matrix: got a negative count, allowed: 0 or more"),
     ],
 )

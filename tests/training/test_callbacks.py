@@ -6,24 +6,18 @@ import keras
 import numpy as np
 import pytest
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seg.errors import SegError
-from seg.labels import LabelSet
 from seg.training.callbacks import (
     Checkpoints,
     EpochFacts,
     NaNStop,
-    OverlaySample,
     ProgressBar,
-    TensorBoardLog,
     TrainingLog,
     best_epoch,
     out_of_patience,
     read_log,
 )
-
-LABELS = LabelSet.from_names(["a", "b"])
 
 
 @pytest.fixture
@@ -134,30 +128,3 @@ def test_progress_prints_a_line_an_epoch_where_there_is_no_terminal():
     bar.on_train_end()
     expected = "epoch   1/12  loss 1.5000  val loss 2.0000  val mean IoU 0.5000  10.0 images/s  3 s\n"
     assert text.getvalue() == expected
-
-
-def test_tensorboard_holds_the_scalars_overlays_and_texts(tmp_path, model):
-    picture = np.full((8, 6, 3), 90, np.uint8)
-    sample = OverlaySample("tile_1", picture, np.zeros((8, 6, 3), np.float32), np.zeros((8, 6), np.uint8))
-    texts = {"config": "```yaml\nname: x\n```"}
-    callback = attached(TensorBoardLog(tmp_path, LABELS, texts=texts, overlays=[sample]), model)
-    callback.on_train_begin()
-    callback.on_epoch_end(0, {"loss": 1.5, "iou/a": 0.25, "val_iou/a": 0.75, "learning_rate": 0.1, "seconds": 9.0})
-    callback.on_epoch_end(1, {"loss": 1.0, "iou/a": 0.5, "val_iou/a": math.nan, "learning_rate": 0.1, "seconds": 9.0})
-    callback.on_train_end()
-    train, val = (
-        EventAccumulator(str(tmp_path / run), size_guidance={"tensors": 0}).Reload() for run in ("train", "val")
-    )
-    assert set(train.Tags()["tensors"]) == {"loss", "iou/a", "learning_rate", "config"}
-    assert set(val.Tags()["tensors"]) == {"iou/a", "overlay/tile_1"}
-    assert scalar_values(train, "loss") == [(1, 1.5), (2, 1.0)]
-    assert scalar_values(val, "iou/a")[0] == (1, 0.75)
-    assert math.isnan(scalar_values(val, "iou/a")[1][1])
-    width, height = val.Tensors("overlay/tile_1")[0].tensor_proto.string_val[:2]
-    assert (int(width), int(height)) == (3 * 6 + 2 * 4, 8)  # image | labels | prediction with two gaps of 4 pixels
-
-
-def scalar_values(events, tag):
-    from tensorflow import make_ndarray
-
-    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seg.labels import LabelSet
-from seg.training.overlay import GAP, LEGEND_ROW, colourise, displayable, legend, overlay, panel
+from seg.training.overlay import LEGEND_ROW, colourise, displayable, legend, overlay
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LABELS = LabelSet(("a", "b"), (RED, BLUE))
@@ -23,16 +23,6 @@ def test_overlay_by_hand():
 def test_opacity_0_is_the_image_and_1_the_classes():
     np.testing.assert_array_equal(overlay(IMAGE, MASK, LABELS, opacity=0), IMAGE)
     np.testing.assert_array_equal(overlay(IMAGE, MASK, LABELS, opacity=1)[0], colourise(MASK, LABELS)[0])
-
-
-def test_panel_by_hand():
-    prediction = np.array([[1, 1], [0, 0]], np.uint8)
-    picture = panel(IMAGE, MASK, prediction, LABELS)
-    assert picture.shape == (2, 3 * 2 + 2 * GAP, 3)
-    np.testing.assert_array_equal(picture[:, :2], IMAGE)
-    np.testing.assert_array_equal(picture[:, 2 : 2 + GAP], np.full((2, GAP, 3), 255))
-    np.testing.assert_array_equal(picture[:, 2 + GAP : 4 + GAP], colourise(MASK, LABELS))
-    np.testing.assert_array_equal(picture[:, 4 + 2 * GAP :], [[BLUE, BLUE], [RED, RED]])
 
 
 def test_gray_and_float_images_become_rgb_bytes():
@@ -60,8 +50,6 @@ def test_messages():
         overlay(IMAGE, MASK, LABELS, opacity=1.5)
     with pytest.raises(ValueError, match=r"image has shape \(2, 2, 3\) and mask \(1, 2\); height and width must agree"):
         overlay(IMAGE, MASK[:1], LABELS)
-    with pytest.raises(ValueError, match=r"image has shape \(2, 2, 3\) and mask \(2, 1\)"):
-        panel(IMAGE, MASK, MASK[:, :1], LABELS)
     with pytest.raises(ValueError, match=r"image has shape \(2, 2\), allowed: \(H, W, 1\) or \(H, W, 3\)"):
         displayable(IMAGE[..., 0])
     with pytest.raises(ValueError, match="image is uint16, allowed: uint8 or float in"):

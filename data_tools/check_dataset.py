@@ -1,0 +1,200 @@
+"""Opens every pair of a dataset and says what is wrong with it, before training.
+
+python -m data_tools.check_dataset --config configs/camvid.yaml data.root=DIR --json report.json
+python -m data_tools.check_dataset DIR --class-names field,road,boat --strict
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data_tools.mask_frequencies import ENCODINGS
+from seg.checks import CheckReport, Grade, Rules, Survey, check_dataset
+from seg.checks.duplicates import MOST_BITS
+from seg.checks.report import finding_line, markdown, rows, summary, to_json
+from seg.checks.survey import survey_folders, survey_pair
+from seg.data.samples import SPLITS
+from seg.data.storage import write_bytes
+from seg.errors import ConfigError, DataError, run_command
+from seg.labels import LabelSet
+
+PROBLEMS = 1  # exit code
+STYLES = {Grade.ERROR: "red", Grade.WARNING: "yellow", Grade.HINT: "cyan"}
+PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
+FOLDER_OPTIONS = ("num_classes", "class_names", "ignore_index", "encoding", "bands", "mask_suffix")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 1 with problems, 2 for an error, 130 after Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.check_dataset",
+        description="Opens every image and mask of a dataset and says what is wrong with files, masks and splits. "
+        "docs/checking.md explains every finding.",
+        epilog="Exit code: 0 without errors (hints and warnings may be there), 1 with errors, with --strict also with "
+        "warnings, 2 for wrong usage.",
+    )
+    parser.add_argument(
+        "inputs", nargs="*", metavar="DIR | key=value",
+        help="a folder with images/ and masks/, each with a folder a split (train, val, test) or none; "
+        "with --config: overrides",
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, metavar="FILE", help="check the data of this configuration")
+    folder = parser.add_argument_group("without --config")
+    folder.add_argument("--num-classes", type=int, metavar="N", help="number of classes, void not counted")
+    folder.add_argument("--class-names", metavar="A,B,...", help="their names, in the order of their indices")
+    folder.add_argument("--ignore-index", type=int, metavar="I", help="the value that means void (default: 255)")
+    folder.add_argument("--encoding", choices=tuple(ENCODINGS), help="of the masks (default: index)")
+    folder.add_argument("--bands", type=int, choices=(1, 3), help="of an image for the model (default: 3)")
+    folder.add_argument("--mask-suffix", metavar="TEXT", help="what a mask's stem has behind its image's")
+    rules = parser.add_argument_group("what is found")
+    rules.add_argument(
+        "--speck-pixels", type=int, default=Rules.speck_pixels, metavar="K",
+        help="components of fewer than K pixels are specks (default: %(default)s; 0: none is)",
+    )  # fmt: skip
+    rules.add_argument(
+        "--near-bits", type=int, default=Rules.near_bits, metavar="D",
+        help=f"near duplicates differ in at most D of 64 bits of their hash, 0 to {MOST_BITS} (default: %(default)s)",
+    )  # fmt: skip
+    rules.add_argument(
+        "--near-correlation", type=float, default=Rules.near_correlation, metavar="R",
+        help="and their thumbnails correlate at least R (default: %(default)s)",
+    )  # fmt: skip
+    rules.add_argument("--strict", action="store_true", help="exit code 1 with warnings, too")
+    output = parser.add_argument_group("output")
+    output.add_argument("--show", type=int, default=5, metavar="N", help="findings printed of a kind (default: 5)")
+    output.add_argument("--json", type=Path, metavar="FILE", help="all findings")
+    output.add_argument("--markdown", type=Path, metavar="FILE", help="the table, and --show findings of each kind")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: one per CPU")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    survey, labelled = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
+    rules = Rules(
+        **labelled,
+        speck_pixels=arguments.speck_pixels,
+        near_bits=arguments.near_bits,
+        near_correlation=arguments.near_correlation,
+    )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    start = time.perf_counter()
+    with _progress(sum(map(len, survey.splits.values()))) as advance:
+        report = check_dataset(survey, rules, workers=arguments.threads, progress=advance)
+    seconds = time.perf_counter() - start
+    _print(console, report, arguments.show)
+    console.print(
+        f"{summary(report)}; {seconds:.1f} s, {sum(report.pairs.values()) / seconds:,.0f} pairs/s", markup=False
+    )
+    texts: dict[Path | None, Callable[[], str]] = {
+        arguments.json: lambda: json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n",
+        arguments.markdown: lambda: markdown(report, arguments.show),
+    }
+    for path, text in texts.items():
+        if path is not None:
+            write_bytes(path, text().encode())
+            console.print(f"wrote {path}", markup=False)
+    bad = report.number(Grade.ERROR) + (report.number(Grade.WARNING) if arguments.strict else 0)
+    return PROBLEMS if bad else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for option, least, most in (
+        ("threads", 1, None), ("speck_pixels", 0, None), ("show", 0, None), ("near_bits", 0, MOST_BITS),
+        ("near_correlation", -1, 1),
+    ):  # fmt: skip
+        value = getattr(arguments, option)
+        if value is not None and not (least <= value and (most is None or value <= most)):
+            allowed = f"{least} or more" if most is None else f"{least} to {most}"
+            raise ConfigError(f"--{option.replace('_', '-')}: got {value}, allowed: {allowed}")
+    if arguments.json is not None and arguments.json == arguments.markdown:
+        raise ConfigError(f"--json and --markdown: both are {arguments.json}, allowed: two files")
+
+
+def _config_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any]]:
+    for option in FOLDER_OPTIONS:
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option.replace('_', '-')}: has no effect with --config, which says it")
+    from seg.build import label_set, mask_encoding
+    from seg.build.survey import survey
+    from seg.config import load_config
+
+    config = load_config(arguments.config, arguments.inputs)
+    read = {"labels": label_set(config), "encoding": mask_encoding(config), "bands": config.input.bands}
+    return survey(config), read
+
+
+def _folder_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any]]:
+    if len(arguments.inputs) != 1:
+        got = f"{len(arguments.inputs)} folders" if arguments.inputs else "none"
+        raise ConfigError(f"DIR: got {got}, allowed: one folder with images/ and masks/, or --config FILE")
+    if arguments.num_classes is None and arguments.class_names is None:
+        raise ConfigError("--num-classes: missing, needed with DIR (or --class-names, or --config FILE instead)")
+    names = [f"class_{index}" for index in range(arguments.num_classes or 0)]
+    if arguments.class_names is not None:
+        names = [name.strip() for name in arguments.class_names.split(",")]
+        if arguments.num_classes not in (None, len(names)):
+            raise ConfigError(f"--class-names: got {len(names)} names, --num-classes says {arguments.num_classes}")
+    labels = LabelSet.from_names(names, 255 if arguments.ignore_index is None else arguments.ignore_index)
+    root, suffix = Path(arguments.inputs[0]), arguments.mask_suffix or ""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    split = any((root / kind / split).is_dir() for kind in ("images", "masks") for split in SPLITS)
+    survey = survey_folders(root, mask_suffix=suffix) if split else survey_pair(root, "images", "masks", suffix)
+    read = {"labels": labels, "encoding": ENCODINGS[arguments.encoding or "index"], "bands": arguments.bands or 3}
+    return survey, read
+
+
+@contextmanager
+def _progress(pairs: int) -> Iterator[Callable[[int], None]]:
+    """A function to call with the pairs done so far, behind a bar on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("checking", total=pairs)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _print(console: Console, report: CheckReport, shown: int) -> None:
+    if not report.findings:
+        return
+    look: dict[str, Any] = {} if console.is_terminal else {"box": None, "pad_edge": False}
+    table = Table(header_style="bold", **look)
+    for heading in ("grade", "kind", "findings", "meaning", "what to do"):
+        table.add_column(heading, justify="right" if heading == "findings" else "left")
+    for grade, *cells in rows(report):
+        table.add_row(grade, *map(escape, cells), style=STYLES[Grade(grade)])
+    console.print(table)
+    for kind, findings in report.by_kind().items():
+        if shown:
+            console.print(f"\n{findings[0].grade}: {kind}", style=STYLES[findings[0].grade], markup=False)
+        for finding in findings[:shown]:
+            console.print(f"  {finding_line(finding)}", markup=False, soft_wrap=True)
+        if len(findings) > shown > 0:
+            console.print(f"  and {len(findings) - shown:,} more (--json has all of them)", markup=False)
+    console.print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Cuts large rasters and their masks into tiles, with their place on earth and a manifest.
+
+python -m data_tools.tile_rasters scenes/images scenes/masks --out tiles --size 512 --overlap 64 --void 255
+python -m data_tools.tile_rasters ortho.tif labels.tif --out tiles --size 1024 --min-labelled 0.1 --void 0,0,0
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+import uuid
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rasterio.errors import NotGeoreferencedWarning
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seg.config import load_config
+from seg.config_labels import ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.data.images import IMAGE_SUFFIXES
+from seg.data.samples import natural_key, paired_samples
+from seg.data.storage import write_bytes
+from seg.data.tiling import Tile, TilePlan, check_source, cut_rows
+from seg.errors import ConfigError, DataError, run_command
+
+COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width", "labelled")
+MANIFEST = "tiles.csv"
+Pair = tuple[Path, Path | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, or 2 for an error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.tile_rasters",
+        description="Cuts rasters (GeoTIFF of any bands and type, PNG, JPEG) and masks on the same grid into "
+        "OUT/images and OUT/masks, window by window; OUT/tiles.csv lists them with their source and place. GeoTIFF "
+        "tiles keep CRS, transform, nodata and bands. Tiles without a labelled pixel are left out.",
+        epilog="example: python -m data_tools.tile_rasters images masks --out tiles --size 512 --void 255",
+    )
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="a raster, or a folder of them")
+    parser.add_argument("masks", type=Path, nargs="?", metavar="MASKS", help="its mask, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--mask-suffix", default="", help="what a mask's stem has behind its image's")
+    parser.add_argument("--size", type=int, nargs="+", default=[512], metavar="N", help="side, or height and width")
+    parser.add_argument("--overlap", type=int, default=0, metavar="N", help="pixels that neighbours share (default: 0)")
+    parser.add_argument(
+        "--edge", choices=("shift", "pad"), default="shift",
+        help="last tiles: moved inwards (default), or filled up with nodata and void",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-labelled", type=float, default=0.0, metavar="F", help="smallest labelled share of a tile"
+    )
+    parser.add_argument("--void", nargs="+", metavar="V", help="mask values that mean void, as in 255 or 0,0,0")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="says what void is, by its labels")
+    parser.add_argument("--compress", choices=("deflate", "lzw", "zstd"), default="deflate", help="of GeoTIFF tiles")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: one per CPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    arguments = parser.parse_intermixed_args(argv)
+    with warnings.catch_warnings():  # here, where no thread runs yet; PNG, JPEG and many masks have no place on earth
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    plan = _plan(arguments)
+    pairs = _pairs(arguments)
+    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
+        raise DataError(f"{arguments.out}: is not empty, allowed: a new or empty folder")
+    grids = {pair: check_source(*pair, plan) for pair in pairs}
+    # All of it under another name first: an error or Ctrl-C leaves nothing that looks like a data set.
+    partial = arguments.out.with_name(f".{arguments.out.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        tiles = _cut(grids, partial, plan, arguments.threads)
+        if not any(tiles.values()):
+            raise DataError(
+                f"{arguments.images}: no tile is labelled enough, allowed: a smaller --min-labelled or --size"
+            )
+        write_bytes(partial / MANIFEST, _manifest(tiles, partial, plan))
+        if arguments.out.exists():
+            arguments.out.rmdir()
+        partial.rename(arguments.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    summary = _summary(tiles, grids)
+    for source in summary["sources"]:
+        print(f"{source['source']}: {source['tiles']} of {source['tiles'] + source['left_out']} tiles")
+    print(
+        f"{summary['tiles']:,} tiles of {plan.size[0]} x {plan.size[1]}, {summary['left_out']:,} left out, "
+        f"labelled share {summary['labelled']:.3f}; wrote {arguments.out / MANIFEST}"
+    )
+    if arguments.masks is not None:
+        block = f"--block 4 --buffer {2 if 2 * plan.overlap > min(plan.size) else 1}"
+        print(f"split    python -m data_tools.split_dataset --tiles {arguments.out / MANIFEST} {block} --out ...")
+    if arguments.json is not None:
+        write_bytes(arguments.json, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+        print(f"wrote {arguments.json}")
+
+
+def _plan(arguments: argparse.Namespace) -> TilePlan:
+    if len(arguments.size) > 2:
+        raise ConfigError(f"--size: got {len(arguments.size)} numbers, allowed: one, or height and width")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise ConfigError(f"--threads: got {arguments.threads}, allowed: 1 or more")
+    void: tuple[tuple[int, ...], ...] = ()
+    if arguments.config is not None:
+        if arguments.void is not None:
+            raise ConfigError("--void: has no effect with --config, which says it")
+        void = void_values(load_config(arguments.config).labels)
+    elif arguments.void is not None:
+        void = tuple(_value(text) for text in arguments.void)
+    if arguments.masks is None and (void or arguments.mask_suffix):
+        option = "--mask-suffix" if arguments.mask_suffix else "--config" if arguments.config else "--void"
+        raise ConfigError(f"{option}: has no effect without MASKS")
+    size = (arguments.size[0], arguments.size[-1])
+    return TilePlan(size, arguments.overlap, arguments.edge, arguments.min_labelled, void, arguments.compress)
+
+
+def void_values(labels: Labels) -> tuple[tuple[int, ...], ...]:
+    """The values, one or one a band, that mean void in the mask files of a configuration."""
+    if isinstance(labels.encoding, ColourMasks):
+        return labels.encoding.void_colours
+    first = (labels.ignore_index,) if isinstance(labels.encoding, IndexMasks | PaletteMasks) else ()
+    return tuple((value,) for value in (*first, *labels.ignore_values))
+
+
+def _value(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(f"--void: got '{text}', allowed: a number, or one a band as in 0,0,0")
+    return tuple(int(part) for part in parts)
+
+
+def _pairs(arguments: argparse.Namespace) -> list[Pair]:
+    images, masks = arguments.images, arguments.masks
+    for path in (images, masks):
+        if path is not None and not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    if masks is not None and images.is_dir() != masks.is_dir():
+        raise DataError(f"{images} and {masks}: one is a folder, allowed: two folders or two files")
+    if not images.is_dir():
+        return [(images, masks)]
+    if masks is not None:
+        return [(one.image, one.mask) for one in paired_samples(images, masks, arguments.mask_suffix)]
+    found = [path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise DataError(f"{images}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}")
+    stems = [path.stem for path in found]
+    twice = sorted({path.name for path in found if stems.count(path.stem) > 1})
+    if twice:
+        raise DataError(f"{images}: {', '.join(twice)} share a stem, allowed: one raster a stem")
+    return [(path, None) for path in sorted(found, key=lambda path: natural_key(path.name))]
+
+
+def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads: int | None) -> dict[Pair, list[Tile]]:
+    """The tiles of each raster, cut by threads, each of which opens its own handles: a row of a GeoTIFF at a time."""
+    jobs: list[tuple[Pair, Sequence[int]]] = []
+    for pair, (rows, _) in grids.items():
+        by_row = all(path is None or path.suffix.lower() in (".tif", ".tiff") for path in pair)
+        jobs += [(pair, [row]) for row in range(rows)] if by_row else [(pair, range(rows))]
+
+    def cut(job: tuple[Pair, Sequence[int]]) -> list[Tile]:
+        (image, mask), rows = job
+        return cut_rows(image, mask, out, image.stem, rows, plan)
+
+    console = Console(stderr=True)
+    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    tiles: dict[Pair, list[Tile]] = {pair: [] for pair in grids}
+    pool = ThreadPoolExecutor(threads or os.cpu_count())
+    try:
+        with bar if console.is_terminal else nullcontext():
+            task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
+            for (pair, rows), found in zip(jobs, pool.map(cut, jobs), strict=True):
+                tiles[pair] += found
+                bar.advance(task, len(rows))
+    finally:  # after an error only the rows at work are finished
+        pool.shutdown(cancel_futures=True)
+    return tiles
+
+
+def _manifest(tiles: dict[Pair, list[Tile]], folder: Path, plan: TilePlan) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for (image, _), found in tiles.items():
+        for tile in found:
+            files = [path.relative_to(folder).as_posix() if path else "" for path in (tile.image, tile.mask)]
+            writer.writerow([*files, image.stem, *tile.place, *tile.offset, *plan.size, f"{tile.labelled:.6f}"])
+    return buffer.getvalue().encode()
+
+
+def _summary(tiles: dict[Pair, list[Tile]], grids: dict[Pair, tuple[int, int]]) -> dict[str, Any]:
+    sources = [
+        {"source": str(pair[0]), "tiles": len(found), "left_out": grids[pair][0] * grids[pair][1] - len(found)}
+        for pair, found in tiles.items()
+    ]
+    everything = [tile for found in tiles.values() for tile in found]
+    return {
+        "tiles": len(everything),
+        "left_out": sum(rows * columns for rows, columns in grids.values()) - len(everything),
+        "labelled": sum(tile.labelled for tile in everything) / len(everything),
+        "sources": sources,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The list of a configuration's pairs that goes on after a problem, for checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seg.build.data import samples
+from seg.checks.survey import Survey, survey_folders, survey_fractions, survey_table
+from seg.config_data import FolderData, FractionData, SceneData, TableData
+from seg.config_tree import Config
+from seg.data.scenes import write_scenes
+from seg.errors import DataError
+
+
+def survey(config: Config) -> Survey:
+    """The pairs of each split and what is wrong with the list; generated scenes are drawn first, where there are none.
+
+    Data of another kind than folders, tables, fractions and scenes is listed by `seg.build.samples`, which refuses a
+    list at its first problem.
+
+    Raises:
+        DataError: There is nothing to list: no root, no folder of images, or a table of another shape.
+    """
+    data = config.data
+    root = Path(data.root)
+    if isinstance(data, SceneData):
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
+    if not root.is_dir():
+        raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
+    match data:
+        case FolderData():
+            return survey_folders(root, data.images, data.masks, data.mask_suffix)
+        case SceneData():
+            return survey_folders(root)
+        case TableData():
+            return survey_table(root, root / data.table)
+        case FractionData():
+            fractions = {"train": data.train, "val": data.val, "test": data.test}
+            return survey_fractions(
+                root,
+                data.images,
+                data.masks,
+                data.mask_suffix,
+                fractions={split: share for split, share in fractions.items() if share > 0},
+                seed=data.seed,
+                block_size=data.block_size,
+            )
+        case _:
+            return Survey(root, samples(config))

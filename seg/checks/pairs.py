@@ -1,0 +1,280 @@
+"""One pair of image and mask: opened, read whole, and looked at for everything that one pair can tell."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from seg.checks.alignment import better_place
+from seg.checks.findings import Finding
+from seg.checks.look import Look, look
+from seg.checks.unknown_labels import describe_unknown
+from seg.data.images import decode_pixels, parse_header, read_image
+from seg.data.mask_counts import components, mask_pixels, value_counts
+from seg.data.masks import BinaryEncoding, MaskEncoding, read_mask
+from seg.data.samples import Sample
+from seg.data.storage import read_bytes, relative_name
+from seg.errors import DataError
+from seg.labels import LabelSet
+
+_ORIENTATION, _UPRIGHT = 274, 1  # the EXIF and TIFF tag, and what it says of an image that needs no turning
+_HASHED_AT_ONCE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the files are read, and where a check draws its lines.
+
+    Attributes:
+        labels: The classes.
+        encoding: How masks store them.
+        bands: Of an image as the model sees it, 1 or 3.
+        speck_pixels: Components of fewer pixels are specks.
+        near_bits: Images whose hashes differ in at most so many of 64 bits ...
+        near_correlation: ... and whose thumbnails correlate at least so much are near duplicates.
+    """
+
+    labels: LabelSet
+    encoding: MaskEncoding
+    bands: int = 3
+    speck_pixels: int = 5
+    near_bits: int = 8
+    near_correlation: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image adds to what the whole dataset is asked.
+
+    Attributes:
+        digest: Of the file's bytes.
+        form: How it is stored, for example "an 8-bit RGB PNG".
+        brightest: Its largest value as a share of what its dtype can hold; 1 for floats.
+        constant: All pixels are alike.
+        look: See `seg.checks.look`; None where there is nothing to see.
+    """
+
+    digest: bytes
+    form: str
+    brightest: float
+    constant: bool
+    look: Look | None
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """What a mask adds to what the whole dataset is asked.
+
+    Attributes:
+        digest: Of the file's bytes.
+        pixels: (C + 1,) int64: pixels of each class, then those of which nothing is known.
+        specks: (3, C) int64: components, those that are specks, and the specks' pixels.
+    """
+
+    digest: bytes
+    pixels: np.ndarray
+    specks: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What was found in a pair, and what it adds to the whole; a file that cannot be used adds nothing."""
+
+    findings: tuple[Finding, ...] = ()
+    image: ImageFacts | None = None
+    mask: MaskFacts | None = None
+
+
+class _Notes:
+    """Collects the findings on a file, and on a pair of which it is the first."""
+
+    def __init__(self, split: str, *names: str) -> None:
+        self.split, self.names = split, names
+        self.findings: list[Finding] = []
+
+    def add(self, kind: str, text: str) -> None:
+        self.findings.append(Finding(kind, self.names, text, self.split))
+
+
+def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFacts:
+    """Opens a pair and reads both files whole; never raises for what is in them.
+
+    Args:
+        sample: The pair.
+        split: For the findings.
+        root: What names are relative to.
+        rules: How to read it, and what to look for.
+    """
+    names = (relative_name(sample.image, root), relative_name(sample.mask, root))
+    on_image, on_mask, on_both = _Notes(split, names[0]), _Notes(split, names[1]), _Notes(split, *names)
+    image = _read(sample.image, "image", on_image, lambda: read_image(sample.image, rules.bands))
+    mask = _read(sample.mask, "mask", on_mask, lambda: read_mask(sample.mask, rules.labels, rules.encoding), rules)
+    digests = file_digest(sample.image), file_digest(sample.mask)
+    image_facts = None if image is None else _image_facts(sample.image, image, digests[0], on_image)
+    mask_facts = None if mask is None else _mask_facts(sample.mask, mask, digests[1], rules, on_mask)
+    if digests[0] and digests[0] == digests[1]:
+        on_both.add("image-is-mask", "image and mask have the same bytes")
+    if image is not None and mask is not None:
+        _compare(image, mask, rules, on_both)
+    return PairFacts((*on_image.findings, *on_mask.findings, *on_both.findings), image_facts, mask_facts)
+
+
+def _read(
+    path: Path, what: str, notes: _Notes, read: Callable[[], np.ndarray], rules: Rules | None = None
+) -> np.ndarray | None:
+    """What `read` returns, or None and the reason why it refuses the file."""
+    try:
+        return read()
+    except DataError as error:
+        text = describe_unknown(path, rules.labels, rules.encoding, error) if rules else None
+        if text is not None:
+            notes.add("unknown-labels", text)
+        else:
+            _note_refusal(path, what, notes, str(error).removeprefix(f"{path}: "))
+        return None
+
+
+def _note_refusal(path: Path, what: str, notes: _Notes, text: str) -> None:
+    """A refused file is turned, of a form that is not read (a decoder reads it), or broken (none does)."""
+    pixels = _decoded(path)
+    if pixels is None:
+        notes.add(f"unreadable-{what}", text)
+        return
+    notes.add("turned-file" if _orientation(path) != _UPRIGHT else f"unsupported-{what}", text)
+    if what == "image" and (problem := not_finite(pixels)):
+        notes.add("not-finite", problem)
+
+
+def _decoded(path: Path) -> np.ndarray | None:
+    """The pixels by OpenCV, which is less strict about their form than this project; None for a broken file."""
+    try:
+        return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (DataError, cv2.error):
+        return None
+
+
+def _orientation(path: Path) -> int:
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(_ORIENTATION, _UPRIGHT))
+    except Exception:  # PIL's parsers raise whatever a broken byte leads them to
+        return _UPRIGHT
+
+
+def file_digest(path: Path) -> bytes:
+    """16 bytes of BLAKE2b of a file, read piece by piece; empty for a file that cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_HASHED_AT_ONCE):
+                digest.update(piece)
+    except OSError:
+        return b""
+    return digest.digest()
+
+
+def not_finite(image: np.ndarray) -> str:
+    """How many values of an image are no numbers; empty where all are."""
+    if not np.issubdtype(image.dtype, np.floating):
+        return ""
+    nan, infinite = int(np.isnan(image).sum()), int(np.isinf(image).sum())
+    if not nan + infinite:
+        return ""
+    return f"{nan} values are NaN and {infinite} infinite, of {image.size}; allowed: finite values"
+
+
+def _image_facts(path: Path, image: np.ndarray, digest: bytes, notes: _Notes) -> ImageFacts:
+    form, problem = _form(path), not_finite(image)
+    if problem:
+        notes.add("not-finite", problem)
+        return ImageFacts(digest, form, 1.0, False, None)
+    first = image[0, 0]
+    constant = bool((image[0] == first).all() and (image == first).all())
+    if constant:
+        notes.add("constant-image", f"all {image.shape[0] * image.shape[1]} pixels are {first.tolist()}")
+    brightest = 1.0
+    if np.issubdtype(image.dtype, np.integer):
+        brightest = float(image.max()) / float(np.iinfo(image.dtype).max)
+    return ImageFacts(digest, form, brightest, constant, look(image))
+
+
+def _form(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return str(parse_header(file, path))
+    except (DataError, OSError):  # a form that another reader reads
+        return path.suffix.lower()
+
+
+def _mask_facts(path: Path, mask: np.ndarray, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
+    labels = rules.labels
+    if isinstance(rules.encoding, BinaryEncoding):
+        _note_threshold(path, rules.encoding, notes)
+    pixels, areas = _contents(mask, labels)
+    size = mask.shape[0] * mask.shape[1]
+    present = np.flatnonzero(pixels[:-1]).tolist()
+    if pixels[-1] == size:
+        notes.add("all-void-mask", f"all {size} pixels are void")
+    elif not present:
+        notes.add("one-class-mask", f"no pixel is of any class, {size - pixels[-1]} are labelled")
+    elif len(present) == 1 and not labels.multi_label:
+        void = f", {pixels[-1]} are void" if pixels[-1] else ""
+        text = f"{pixels[present[0]]} pixels are '{labels.names[present[0]]}', none is of another class{void}"
+        notes.add("one-class-mask", text)
+    small = [area[area < rules.speck_pixels] for area in areas]
+    specks = np.array([[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64)
+    return MaskFacts(digest, pixels, specks)
+
+
+def _contents(mask: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(C + 1,) pixels of each class, then void, and the areas of each class's components."""
+    if not labels.multi_label:
+        return mask_pixels(mask, labels), components(mask, labels.num_classes)
+    planes = [np.ascontiguousarray(mask[..., index]) for index in range(labels.num_classes)]
+    void = int((mask == labels.ignore_index).all(axis=2).sum())
+    pixels = np.array([*(cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes), void], np.int64)
+    return pixels, [components(plane, 2)[1] for plane in planes]
+
+
+def _note_threshold(path: Path, encoding: BinaryEncoding, notes: _Notes) -> None:
+    """What the threshold of a binary mask hides: values in between, or no value above it."""
+    data = read_bytes(path)
+    values = decode_pixels(data, parse_header(io.BytesIO(data), path), path)
+    counts = value_counts(values) if values.dtype == np.uint8 else np.bincount(values.ravel())
+    found = np.flatnonzero(counts)
+    low, high = int(found[0]), int(found[-1])
+    if 0 < high <= encoding.threshold:
+        text = f"the largest value is {high}, so that threshold {encoding.threshold} makes all of it class 0"
+        notes.add("wrong-encoding", f"{text}; allowed: a lower threshold, or the encoding index")
+    elif len(found) > 2:
+        between = counts[low + 1 : high].sum()
+        text = f"{between} of {counts.sum()} values lie between {low} and {high}, {len(found) - 2} different ones"
+        notes.add("blended-mask", f"{text}; allowed: two values")
+
+
+def _compare(image: np.ndarray, mask: np.ndarray, rules: Rules, notes: _Notes) -> None:
+    if image.shape[:2] != mask.shape[:2]:
+        notes.add("size-mismatch", _sizes(image.shape[:2], mask.shape[:2]))
+        return
+    move = None if not_finite(image) else better_place(image, mask, rules.labels.num_classes)
+    if move is not None:
+        vertical = f"{abs(move.down)} pixels {'down' if move.down > 0 else 'up'}" if move.down else ""
+        horizontal = f"{abs(move.right)} pixels {'right' if move.right > 0 else 'left'}" if move.right else ""
+        where = " and ".join(part for part in (vertical, horizontal) if part)
+        notes.add("shifted-mask", f"the mask's outlines fit the image's edges better moved {where}")
+
+
+def _sizes(image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    text = f"the image is {image[0]} x {image[1]}, the mask {mask[0]} x {mask[1]} (height x width)"
+    if image == mask[::-1]:
+        return f"{text}: one of them is turned"
+    if image[0] * mask[1] == image[1] * mask[0]:
+        return f"{text}: the same shape at another scale"
+    return f"{text}; allowed: equal sizes"

@@ -1,0 +1,122 @@
+"""Predictions of one file: a GeoTIFF as a GeoTIFF on its grid, a NIfTI volume as one, anything else as a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg.data.images import resize_image, write_png
+from seg.data.masks import write_mask
+from seg.data.multi_label_masks import write_planes
+from seg.data.preprocessing import Preprocessing
+from seg.data.rasters import is_raster, raster_header, read_overview, read_raster, written_raster
+from seg.data.reading import read_values
+from seg.data.samples import stem
+from seg.data.storage import VolumeSlice
+from seg.data.volumes import is_nifti, volume_header, write_nifti
+from seg.data.windows import Window
+from seg.inference.sliding_window import predict_logits, predict_rows
+from seg.labels import LabelSet
+
+OVERVIEW = 2048  # pixels a side, at most, of the overlay of a raster
+
+Overlay = Callable[[np.ndarray, np.ndarray, LabelSet], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FilePredictor:
+    """Writes OUT/masks/NAME and OUT/overlays/NAME.png of image files.
+
+    Pixels of which the image has no value become void.
+
+    Attributes:
+        model: From (N, H, W, B) float32 to logits.
+        preprocessing: The run's.
+        labels: The classes.
+        overlay: Draws a picture, a mask and the classes' colours (seg.training.overlay.overlay).
+        out: Folder for the results.
+        tile: Larger images are predicted in tiles of this side.
+        overlap: Pixels that neighbouring tiles share.
+        axis: Which axis the slices of volumes follow one another along.
+    """
+
+    model: Any
+    preprocessing: Preprocessing
+    labels: LabelSet
+    overlay: Overlay
+    out: Path
+    tile: int
+    overlap: int
+    axis: int | None = None
+
+    def predict(self, path: Path) -> None:
+        """Predicts a file.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        if is_nifti(path) and self.axis is not None:
+            self._volume(path, self.axis)
+        elif is_raster(path) and not self.labels.multi_label:
+            self._raster(path)
+        else:
+            picture, mask = self._array(path)
+            if self.labels.multi_label:
+                write_planes(self.out / "masks" / f"{stem(path)}.tif", mask)
+            else:
+                write_mask(self.out / "masks" / f"{stem(path)}.png", mask)
+            self._draw(path, picture, mask)
+
+    def _array(self, file: Path | VolumeSlice) -> tuple[np.ndarray, np.ndarray]:
+        """What to show of an image that is read as one, and its mask."""
+        values, missing = read_values(file, self.preprocessing.wanted, None, self.preprocessing.nodata)
+        image, missing = self.preprocessing.unit(values, missing, file)
+        resized = self.preprocessing.resize is not None
+        inputs = self.preprocessing.prepare(self.preprocessing.resized(image), None if resized else missing)
+        logits = predict_logits(self.model, inputs, tile=self.tile, overlap=self.overlap)
+        mask = self.labels.predicted(resize_image(logits, image.shape[:2]))
+        if missing is not None:
+            mask[missing.all(axis=2)] = self.labels.ignore_index
+        return self.preprocessing.picture(image), mask
+
+    def _raster(self, path: Path) -> None:
+        """By windows; only with `preprocessing.resize`, which is of whole images, as one."""
+        target = self.out / "masks" / f"{path.stem}.tif"
+        with written_raster(target, like=path, nodata=self.labels.ignore_index) as write:
+            if self.preprocessing.resize is not None:
+                write(0, self._array(path)[1])
+            else:
+                shape = raster_header(path).shape
+                rows = predict_rows(self.model, self._reader(path), shape, tile=self.tile, overlap=self.overlap)
+                for top, logits, missing in rows:
+                    write(top, np.where(missing, np.uint8(self.labels.ignore_index), self.labels.predicted(logits)))
+        values = read_overview(path, self.preprocessing.wanted, OVERVIEW)
+        absent = ~np.isfinite(values) if values.dtype == np.float32 else None
+        image, _ = self.preprocessing.unit(values, absent, path)
+        self._draw(path, self.preprocessing.picture(image), read_overview(target, 1, OVERVIEW)[..., 0])
+
+    def _reader(self, path: Path) -> Callable[[Window], tuple[np.ndarray, np.ndarray | None]]:
+        def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+            values, missing = read_raster(path, self.preprocessing.wanted, window, self.preprocessing.nodata)
+            image, missing = self.preprocessing.unit(values, missing, path)
+            nothing = None if missing is None else np.asarray(missing.all(axis=2))
+            return self.preprocessing.prepare(image, missing), nothing
+
+        return read
+
+    def _volume(self, path: Path, axis: int) -> None:
+        shape = volume_header(path).shape
+        mask = np.zeros(shape, np.uint8)
+        for index in range(shape[axis]):
+            picture, part = self._array(VolumeSlice(path, axis, index))
+            mask[(slice(None),) * axis + (index,)] = part
+            if index == shape[axis] // 2:
+                self._draw(path, picture, part)
+        write_nifti(self.out / "masks" / f"{stem(path)}.nii.gz", mask, like=path)
+
+    def _draw(self, path: Path, picture: np.ndarray, mask: np.ndarray) -> None:
+        write_png(self.out / "overlays" / f"{stem(path)}.png", self.overlay(picture, mask, self.labels))

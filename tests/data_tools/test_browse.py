@@ -1,0 +1,236 @@
+"""The browse command: which samples it chooses, what it refuses, and that a broken file is shown as one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools import browse
+from data_tools.browse import main
+from data_tools.check_dataset import main as check
+from seg.balance import collect_statistics
+from seg.data.masks import IndexEncoding, read_mask
+from seg.data.multi_label_masks import MultiLabelEncoding, count_planes, write_planes
+from seg.data.scene_attributes import ATTRIBUTE_LABELS
+from seg.data.scenes import SCENE_LABELS, write_scenes
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("browse")
+    write_scenes(root / "scenes", {"train": 14, "val": 3, "test": 3}, size=96, seed=1)
+    names = ", ".join(SCENE_LABELS.names)
+    (root / "c.yaml").write_text(
+        f"name: sheet\nlabels: {{names: [{names}]}}\ndata: {{name: folders, root: {root}/scenes}}\n"
+        "model: {name: unet}\nloss: [{name: dice}]\ntraining: {epochs: 1, batch_size: 1}\n"
+    )
+    return root
+
+
+def run(root: Path, out: Path, *arguments: str) -> list[str]:
+    """The names on the page."""
+    assert main(["--config", str(root / "c.yaml"), "--out", str(out), *arguments]) == 0
+    return re.findall(r"<h2>([^<]*)</h2>", out.read_text("utf-8"))
+
+
+def test_the_richest_are_those_of_the_statistics(scenes, tmp_path, capsys):
+    masks = sorted((scenes / "scenes/masks/train").iterdir())
+    richest = collect_statistics(masks, SCENE_LABELS, IndexEncoding()).richest
+    for index, name in enumerate(SCENE_LABELS.names):
+        found = [f"images/train/{mask}" for _, mask in richest[index]]
+        if not found:
+            continue
+        got = run(scenes, tmp_path / "s.html", "--split", "train", "--class", name, "--top", "10")
+        assert got == found
+    assert "samples of train with most pixels of 'solar_panel'" in capsys.readouterr().out
+
+
+def test_all_splits_and_more_than_the_statistics_keep(scenes, tmp_path):
+    got = run(scenes, tmp_path / "s.html", "--class", "field")
+    assert len(got) == 20
+    assert {name.split("/")[1] for name in got} == {"train", "val", "test"}
+
+
+def test_random_samples_are_fixed_by_the_seed(scenes, tmp_path):
+    first = run(scenes, tmp_path / "a.html", "--random", "5", "--seed", "3")
+    assert first == run(scenes, tmp_path / "b.html", "--random", "5", "--seed", "3")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert first != run(scenes, tmp_path / "c.html", "--random", "5", "--seed", "4")
+    assert len(set(first)) == 5
+    assert len(run(scenes, tmp_path / "d.html", "--random", "400")) == 20
+
+
+def test_samples_by_name_in_the_order_given(scenes, tmp_path):
+    names = "images/val/0001.png,masks/train/0007.png"
+    assert run(scenes, tmp_path / "s.html", "--samples", names) == ["images/val/0001.png", "images/train/0007.png"]
+    got = run(scenes, tmp_path / "s.html", "--split", "train", "--samples", "0013,0002.png")
+    assert got == ["images/train/0013.png", "images/train/0002.png"]
+
+
+def test_findings_of_a_check_broken_files_among_them(scenes, tmp_path):
+    root = tmp_path / "scenes"
+    for path in (scenes / "scenes").rglob("*.png"):
+        copy = root / path.relative_to(scenes / "scenes")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (root / "masks/train/0002.png").write_bytes(b"")
+    (root / "images/val/0001.png").write_bytes(b"no image")
+    cv2.imwrite(str(root / "masks/test/0000.png"), np.zeros((50, 96), np.uint8))
+    report = tmp_path / "report.json"
+    override = f"data.root={root}"
+    assert check(["--config", str(scenes / "c.yaml"), override, "--json", str(report), "--speck-pixels", "0"]) == 1
+    page = tmp_path / "s.html"
+    got = run(scenes, page, override, "--findings", str(report))
+    assert got[:3] == ["images/val/0001.png", "images/train/0002.png", "images/test/0000.png"]
+    text = page.read_text("utf-8")
+    assert "error: unreadable-mask: is no image that can be read (it is empty), allowed: PNG, JPEG, TIFF" in text
+    assert "image 96 x 96, mask 50 x 96 (height x width)" in text
+    got = run(scenes, page, override, "--findings", str(report), "--kind", "size-mismatch")
+    assert got == ["images/test/0000.png"]
+
+
+def test_masks_that_cannot_be_read_are_no_ones_richest(scenes, tmp_path):
+    root = tmp_path / "scenes"
+    write_scenes(root, {"train": 2, "val": 1}, size=64, seed=1)
+    (root / "masks/train/0000.png").write_bytes(b"")
+    assert "images/train/0000.png" not in run(scenes, tmp_path / "s.html", f"data.root={root}", "--class", "field")
+
+
+def test_a_class_that_no_sample_has(scenes, tmp_path, capsys):
+    labels = "labels={names: [" + ", ".join([*SCENE_LABELS.names, "moon"]) + "]}"
+    out = tmp_path / "s.html"
+    assert main(["--config", str(scenes / "c.yaml"), "--out", str(out), labels, "--class", "moon"]) == 2
+    assert "no sample to show: the 0 samples of all splits with most pixels of 'moon'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class", "bot"], "--class: got 'bot', allowed: field, forest, water, road, building, boat, solar_panel; "
+         "did you mean 'boat'?"),
+        (["--split", "dev"], "--split: got 'dev', allowed: train, val, test"),
+        (["--samples", "0000"], "--samples: '0000' names 3 samples (images/train/0000.png, images/val/0000.png, "
+         "images/test/0000.png); allowed: a name of one"),
+        (["--samples", "images/train/00.png"], "--samples: no sample 'images/train/00.png' among 20; did you mean "),
+        (["--top", "3"], "--top: has no effect without --class"),
+        (["--kind", "specks"], "--kind: has no effect without --findings"),
+        (["--findings", "x.json", "--kind", "speck"], "--kind: got 'speck', allowed: missing-file, "),
+        (["--class", "boat", "--seed", "1"], "--seed: has no effect on samples that are not chosen at random"),
+        (["--class", "boat", "--top", "0"], "--top: got 0, allowed: 1 or more"),
+        (["--random", "0"], "--random: got 0, allowed: 1 or more"),
+        (["--side", "8"], "--side: got 8, allowed: 16 or more"),
+        (["--megabytes", "0"], "--megabytes: got 0, allowed: above 0"),
+        (["--megabytes", "0.05"], "the page grows beyond 0.05 MB at sample "),
+        (["--findings", "x.json"], "x.json: is no report of data_tools.check_dataset --json (FileNotFoundError"),
+    ],
+)  # fmt: skip
+def test_messages(scenes, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--config", str(scenes / "c.yaml"), "--out", "s.html", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert not (tmp_path / "s.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"findings": [{"kind": "specks"}]}', '{"findings": 3}'])
+def test_a_report_of_another_shape(scenes, content, tmp_path, capsys):
+    (tmp_path / "r.json").write_text(content)
+    arguments = [
+        "--config",
+        str(scenes / "c.yaml"),
+        "--out",
+        str(tmp_path / "s"),
+        "--findings",
+        str(tmp_path / "r.json"),
+    ]
+    assert main(arguments) == 2
+    assert "r.json: is no report of data_tools.check_dataset --json" in capsys.readouterr().err
+
+
+def test_too_many_samples(scenes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(browse, "MOST_SAMPLES", 4)
+    assert main(["--config", str(scenes / "c.yaml"), "--out", str(tmp_path / "s"), "--random", "5"]) == 2
+    assert capsys.readouterr().err == "error: 5 samples chosen, allowed: at most 4 a page\n"
+
+
+def test_two_ways_to_choose_are_refused(scenes, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(scenes / "c.yaml"), "--out", "s", "--class", "boat", "--random", "3"])
+    assert caught.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_report_made_by_hand_may_name_files_that_are_gone(scenes, tmp_path):
+    finding = {"kind": "specks", "grade": "hint", "files": ["gone.png", "masks/val/0000.png"], "text": "few; most: x"}
+    (tmp_path / "r.json").write_text(json.dumps({"findings": [finding]}))
+    got = run(scenes, tmp_path / "s.html", "--findings", str(tmp_path / "r.json"))
+    assert got == ["images/val/0000.png"]
+    assert "hint: specks: few</p>" in (tmp_path / "s.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def attributes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of generated scenes whose classes overlap."""
+    root = tmp_path_factory.mktemp("attributes")
+    names = ", ".join(ATTRIBUTE_LABELS.names)
+    (root / "c.yaml").write_text(
+        f"name: sheet\nlabels: {{names: [{names}], encoding: {{name: multi_label}}}}\n"
+        f"data: {{name: scenes, root: {root}/scenes, size: 192, train: 5, val: 2, test: 2}}\n"
+        "model: {name: unet}\nloss: [{name: binary_cross_entropy}]\ntraining: {epochs: 1, batch_size: 1}\n"
+    )
+    return root
+
+
+def test_classes_that_overlap(attributes, tmp_path, capsys):
+    got = run(attributes, tmp_path / "s.html", "--class", "trees", "--top", "3", "--split", "train")
+    masks = sorted((attributes / "scenes/masks/train").iterdir())
+    trees = ATTRIBUTE_LABELS.names.index("trees")
+    numbers = {mask.stem: count_planes(mask, ATTRIBUTE_LABELS)[trees, 1] for mask in masks}
+    best = sorted((stem for stem in numbers if numbers[stem]), key=lambda stem: (-numbers[stem], stem))[:3]
+    assert got == [f"images/train/{stem}.png" for stem in best]
+    text = (tmp_path / "s.html").read_text("utf-8")
+    # Of all pixels: the shares of classes that overlap do not add up, so there is no bar of them either.
+    assert f"trees {numbers[best[0]] / 192**2:.2%}" in text
+    assert "<div class=bar>" not in text
+
+
+def test_overlapping_classes_are_checked(attributes, tmp_path, capsys):
+    arguments = ["--config", str(attributes / "c.yaml"), "--strict", "--json", str(tmp_path / "r.json")]
+    assert check(arguments) == 0, capsys.readouterr().out
+    report = json.loads((tmp_path / "r.json").read_text())
+    masks = sorted((attributes / "scenes/masks/val").iterdir())
+    present = sum(count_planes(mask, ATTRIBUTE_LABELS)[:, 1] for mask in masks)
+    assert list(report["splits"]["val"]["pixels"].values())[:-1] == present.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (lambda mask: mask * 0, "one-class-mask", "no pixel is of any class, 36864 are labelled"),
+        (lambda mask: mask * 0 + 255, "all-void-mask", "all 36864 pixels are void"),
+        (lambda mask: np.where(mask == 1, np.uint8(7), mask), "unknown-labels", "plane of class 'vegetation': value 7"),
+        (lambda mask: mask[..., :-1], "unsupported-mask", "got 5 page(s), allowed: 6"),
+        (lambda mask: np.roll(mask, (7, -6), (0, 1)), "shifted-mask", "7 pixels up and 6 pixels right"),
+        (lambda mask: mask[:-2], "size-mismatch", "the mask 190 x 192"),
+    ],
+)
+def test_broken_masks_of_overlapping_classes(attributes, tmp_path, change, kind, text):
+    arguments = ["--config", str(attributes / "c.yaml"), "--json", str(tmp_path / "r.json")]
+    check(arguments)  # draws the scenes where they are not drawn yet
+    path = attributes / "scenes/masks/train/0003.tif"
+    before = path.read_bytes()
+    mask = read_mask(path, ATTRIBUTE_LABELS, MultiLabelEncoding())
+    try:
+        write_planes(path, np.ascontiguousarray(change(mask)))
+        check(arguments)
+    finally:
+        path.write_bytes(before)
+    found = [one for one in json.loads((tmp_path / "r.json").read_text())["findings"] if one["kind"] == kind]
+    assert len(found) == 1
+    assert "masks/train/0003.tif" in found[0]["files"]
+    assert text in found[0]["text"]

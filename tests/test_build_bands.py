@@ -1,0 +1,166 @@
+"""seg.build.data and seg.train.count_training where images are rasters, volumes, clipped or normalised by counting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from seg import build
+from seg.config import validate
+from seg.config_tree import Config
+from seg.data.band_statistics import BandStatistics, Clip
+from seg.data.preprocessing import ValueRange
+from seg.data.storage import VolumeSlice
+from seg.errors import DataError
+from seg.train import count_training
+from seg.training.run_dir import RunDir
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+NAMES = ["ground", "road", "tree"]
+
+
+def config(root: Path, data: dict | None = None, **sections: dict) -> Config:
+    tree = {
+        "name": "test",
+        "labels": {"names": NAMES},
+        "data": {"name": "folders", "root": str(root), **(data or {})},
+        "training": {"epochs": 1, "batch_size": 1},
+    }
+    return validate(tree | sections, "test")
+
+
+@pytest.fixture
+def rasters(tmp_path: Path, write_raster: Callable, noise: Callable) -> Path:
+    """A folder dataset of one raster a split, with nodata in a corner."""
+    for split in ("train", "val"):
+        image = noise((90, 100, 4), "int16", 3)
+        image[:30, :30] = -1
+        mask = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (90, 100))
+        write_raster(tmp_path / f"images/{split}/{split}.tif", image, nodata=-1)
+        write_raster(tmp_path / f"masks/{split}/{split}.tif", mask)
+    return tmp_path
+
+
+def statistics(**changes: object) -> BandStatistics:
+    known = {
+        "dtype": "int16", "bands": 2, "clip": None, "pixels": (9, 9), "minimum": (0.0, 0.0), "maximum": (9.0, 9.0),
+        "low": None, "high": None, "mean": (4.0, 5.0), "std": (1.0, 2.0), "fingerprint": "f",
+    }  # fmt: skip
+    return BandStatistics(**known | changes)
+
+
+# --- preprocessing ---
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [({}, False), ({"normalize": "counted"}, True), ({"clip": {"values": [0, 1]}}, False),
+     ({"clip": {"percentiles": [1, 99]}}, True)],
+)  # fmt: skip
+def test_what_has_to_be_counted(tmp_path: Path, section: dict, expected: bool) -> None:
+    made = config(tmp_path, input=section)
+    assert build.needs_statistics(made) == expected
+    if expected:
+        with pytest.raises(ValueError, match="statistics: got None, allowed with input.normalize: counted or percent"):
+            build.preprocessing(made)
+
+
+def test_preprocessing_of_each_kind(tmp_path: Path) -> None:
+    fixed = build.preprocessing(config(tmp_path, input={"bands": [4, 2], "nodata": -1.0, "clip": {"values": [-5, 7]}}))
+    assert (fixed.bands, fixed.selection, fixed.nodata) == (2, (4, 2), -1.0)
+    assert fixed.value_range == ValueRange((-5.0, -5.0), (7.0, 7.0), clip=True)
+    assert (fixed.mean, fixed.std) == ((0.5, 0.5), (0.25, 0.25))
+    counted = build.preprocessing(config(tmp_path, input={"bands": 2, "normalize": "counted"}), statistics())
+    assert counted.value_range == ValueRange((2.0, 1.0), (6.0, 9.0), clip=False)
+    assert (counted.mean, counted.std, counted.selection) == ((0.5, 0.5), (0.25, 0.25), None)
+    ends = statistics(low=(0.0, 1.0), high=(8.0, 11.0), clip=Clip(percentiles=(1, 99)))
+    section = {"bands": 2, "clip": {"percentiles": [1, 99]}}
+    clipped = build.preprocessing(config(tmp_path, input=section), ends)
+    assert clipped.value_range == ValueRange((0.0, 1.0), (8.0, 11.0), clip=True) and clipped.mean == (0.5, 0.5)
+    both = build.preprocessing(config(tmp_path, input=section | {"normalize": "counted"}), ends)
+    np.testing.assert_allclose([both.mean, both.std], [[0.5, 0.4], [0.125, 0.2]])  # (4 - 0) / 8, (5 - 1) / 10
+    eight = build.preprocessing(config(tmp_path, input={"bands": 2, "normalize": "counted"}), statistics(dtype="uint8"))
+    assert eight.value_range is None
+    np.testing.assert_allclose(eight.mean, [4 / 255, 5 / 255])
+
+
+def test_counted_values_beyond_their_range_are_kept(tmp_path: Path) -> None:
+    assert build.augmentation(config(tmp_path)).saturate
+    assert not build.augmentation(config(tmp_path, input={"normalize": "counted"})).saturate
+    assert build.augmentation(config(tmp_path, input={"normalize": "counted", "clip": {"values": [0, 9]}})).saturate
+    assert build.augmentation(config(tmp_path, input={"bands": [5, 4, 9, 1]})).bands == 4
+
+
+# --- samples ---
+def test_a_mask_on_another_grid_is_found_before_training(rasters: Path, write_raster: Callable) -> None:
+    assert len(build.samples(config(rasters))["train"]) == 1
+    write_raster(rasters / "masks/val/val.tif", np.zeros((90, 100), np.uint8), crs="EPSG:32634")
+    with pytest.raises(DataError, match=r"val\.tif and its mask .*val\.tif are not on one grid: coordinate reference"):
+        build.samples(config(rasters))
+
+
+def test_volumes_become_slices_where_the_configuration_says_so(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for folder, kind in (("images", np.int16), ("masks", np.uint8)):
+            (tmp_path / folder / split).mkdir(parents=True)
+            volume = nibabel.Nifti1Image(np.zeros((6, 7, 3), kind), np.eye(4))
+            nibabel.save(volume, tmp_path / folder / split / f"{split}_1.nii.gz")
+    splits = build.samples(config(tmp_path, {"slices": {"axis": 1}}))
+    assert [len(splits[split]) for split in ("train", "val")] == [7, 7]
+    first = splits["train"][0].image
+    assert first == VolumeSlice(tmp_path / "images/train/train_1.nii.gz", 1, 0)
+    with pytest.raises(DataError, match=r"train_1\.nii\.gz: is a volume; allowed: data\.slices"):
+        build.samples(config(tmp_path))
+    assert build.may_miss_pixels(config(tmp_path), splits["train"])
+
+
+def test_slices_of_pictures_are_refused(tmp_path: Path) -> None:
+    for path in ("images/train/a", "masks/train/a", "images/val/b", "masks/val/b"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"{path}.png"), np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: is no volume, allowed with data\.slices"):
+        build.samples(config(tmp_path, {"slices": {"axis": 0}}))
+    pictures = build.samples(config(tmp_path))["train"]
+    assert not build.may_miss_pixels(config(tmp_path), pictures)
+    assert build.may_miss_pixels(config(tmp_path, input={"nodata": 0.0}), pictures)
+
+
+# --- counting ---
+def test_a_resumed_run_normalises_by_its_own_statistics(rasters: Path) -> None:
+    made = config(rasters, input={"bands": 4, "normalize": "counted", "clip": {"percentiles": [1, 99]}})
+    samples, run = build.samples(made)["train"], RunDir(rasters / "run")
+    counts, first = count_training(made, run, samples)
+    assert first is not None and first.bands == 4 and counts.pixel_counts.sum() < 90 * 100 - 900
+    run.create(made)
+    counts.save(run.counts)
+    first.save(run.bands)
+    assert count_training(made, run, samples) == (counts, first)
+    content = json.loads(run.bands.read_text())
+    run.bands.write_text(json.dumps(content | {"mean": [1.5, 2.5, 3.5, 4.5]}))
+    again = count_training(made, run, samples)[1]
+    assert again is not None and again.mean == (1.5, 2.5, 3.5, 4.5)  # read, not counted
+    assert run.band_statistics() == again
+    other = config(rasters, input={"bands": [1, 2, 3, 4], "normalize": "counted"})
+    with pytest.raises(DataError, match=r"bands\.json: these band statistics do not match the data: bands: got 4, e"):
+        count_training(other, run, samples)
+    run.bands.unlink()
+    with pytest.raises(DataError, match=r"bands\.json: cannot read the band statistics: No such file"):
+        run.band_statistics()
+
+
+def test_images_are_looked_into_only_where_pixels_may_be_missing(
+    rasters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = config(rasters, input={"bands": 4, "max_value": 30000})
+    counts, none = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"])
+    assert none is None and counts.pixel_counts.sum() < 90 * 100 - 900
+    monkeypatch.setattr(build, "may_miss_pixels", lambda *_: False)
+    masks_alone, _ = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"])
+    assert masks_alone.pixel_counts.sum() > counts.pixel_counts.sum()
+    run = RunDir(rasters / "run")
+    run.create(made)
+    assert run.band_statistics() is None
