@@ -201,14 +201,14 @@ def generate(folder: Path, size: tuple[int, int], suffix: str, number: int) -> l
     for index in range(number):
         image, mask = draw_scene(max(size), index)
         image, mask = image[: size[0], : size[1]], mask[: size[0], : size[1]]
-        sample = Sample(folder / f"{index}{suffix}", folder / f"{index}_mask.png")
+        image_file, mask_file = folder / f"{index}{suffix}", folder / f"{index}_mask.png"
         if suffix == ".png":
-            write_png(sample.image, np.ascontiguousarray(image))
+            write_png(image_file, np.ascontiguousarray(image))
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(sample.image), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        write_mask(sample.mask, np.ascontiguousarray(mask))
-        samples.append(sample)
+            cv2.imwrite(str(image_file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_mask(mask_file, np.ascontiguousarray(mask))
+        samples.append(Sample(image_file, mask_file))
     time.sleep(2.1)  # files as young as that are not kept by a cache: they could change within the clock's tick
     return samples
 

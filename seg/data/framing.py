@@ -140,6 +140,7 @@ class FrameRanges:
         turned = (width, height) if quarters % 2 else (height, width)
         # Whole pixels: a crop or a quarter turn alone must copy values, not blur them. Negative where it must pad.
         slack = [round(scale * whole - part) for whole, part in zip(turned, size, strict=True)]
+        place: list[float]
         if target is None:
             place = [draw.randint(min(0, pixels), max(0, pixels)) for pixels in slack]
         else:
