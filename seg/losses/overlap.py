@@ -41,8 +41,8 @@ def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: 
 def _probability_sums(labels: Tensor, logits: Tensor, ignore_index: int, axes: tuple[int, ...]) -> Tensor:
     """(2, C) or (2, N, C): the sums of p t and of p over the valid pixels.
 
-    With a gradient written by hand, p_ic (d_ic - sum_k p_ik d_ik) for the gradient d_ic of p_ic: both directions compute
-    the probabilities anew from planes (N, H, W) and keep no array as large as the logits.
+    With a gradient written by hand, p_ic (d_ic - sum_k p_ik d_ik) for the gradient d_ic of p_ic: both directions
+    compute the probabilities anew from planes (N, H, W) and keep no array as large as the logits.
     """
 
     @ops.custom_gradient
@@ -56,23 +56,15 @@ def _probability_sums(labels: Tensor, logits: Tensor, ignore_index: int, axes: t
             of_probabilities = of_predicted + ops.where(one_hot(labels, logits.shape[-1]), of_overlap, 0.0)
             return probabilities(logits, highest, log_sum) * (of_probabilities - ops.expand_dims(mean, -1))
 
-        return _sums(labels, logits, highest, log_sum, axes), gradient
+        p_label = ops.exp(select_label(labels, ops.unstack(logits, axis=-1)) - highest - log_sum)  # (N, H, W)
+        overlap = predicted = 0.0
+        for rows in _row_groups(labels):
+            is_label = one_hot(labels[rows], logits.shape[-1])
+            predicted = predicted + probabilities(logits[rows], highest[rows], log_sum[rows])
+            overlap = overlap + ops.where(is_label, ops.expand_dims(p_label[rows], -1), 0.0)
+        return ops.stack([sum_rows(overlap, axes), sum_rows(predicted, axes)]), gradient
 
     return of_logits(logits)
-
-
-def _sums(labels: Tensor, logits: Tensor, highest: Tensor, log_sum: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """The value of `_probability_sums`. Up to 8 rows are added up while the probabilities are computed, so that what
-    has to be written before it is summed over W is an eighth of the logits."""
-    height, num_classes = logits.shape[1], logits.shape[-1]
-    step = 1 if height is None else math.gcd(height, 8)
-    p_label = ops.exp(select_label(labels, ops.unstack(logits, axis=-1)) - highest - log_sum)  # (N, H, W)
-    overlap = predicted = 0.0
-    for first in range(step):
-        rows = (slice(None), slice(first, None, step))
-        predicted = predicted + probabilities(logits[rows], highest[rows], log_sum[rows])
-        overlap = overlap + ops.where(one_hot(labels[rows], num_classes), ops.expand_dims(p_label[rows], -1), 0.0)
-    return ops.stack([sum_rows(overlap, axes), sum_rows(predicted, axes)])
 
 
 def _mean_gradient(
@@ -86,7 +78,7 @@ def _mean_gradient(
         total = total + p * (part + ops.where(ops.equal(labels, index), label_part, 0.0))
         norm = norm + p
     # The norm is 1, rounded, or 0 at void. Divided last: XLA then keeps this plane, and otherwise one of exp a class.
-    return ops.divide_no_nan(total, norm)
+    return total / ops.maximum(norm, 0.5)
 
 
 def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reduction: str) -> tuple[Tensor, Tensor]:
@@ -97,8 +89,18 @@ def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reducti
     """
     check_choice("reduction", reduction, REDUCTIONS)
     axes = (*pixel_axes(reduction), 2)
-    valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)
-    return count(ops.logical_and(one_hot(labels, num_classes), valid), axes), count(valid, axes)
+    valid = ops.not_equal(labels, ignore_index)
+    valid_labels = ops.where(valid, labels, -1)
+    hits = sum(ops.cast(one_hot(valid_labels[rows], num_classes), "int32") for rows in _row_groups(labels))
+    return ops.cast(ops.sum(hits, axis=axes), "float32"), count(ops.expand_dims(valid, -1), axes)
+
+
+def _row_groups(labels: Tensor) -> list[tuple[slice, slice]]:
+    """Indices of every 8th row, if the height is known and so divisible: the groups' arrays (N, H / 8, W, C) are added
+    up while they are computed, so that what has to be written before it is summed is an eighth of the logits."""
+    height = labels.shape[1]
+    step = 1 if height is None else max(math.gcd(height, 8), 1)
+    return [(slice(None), slice(first, None, step)) for first in range(step)]
 
 
 def pixel_axes(reduction: str) -> tuple[int, ...]:
