@@ -6,7 +6,7 @@ compiled by XLA, torch's, MONAI's and segmentation-models-pytorch's are eager, a
 not installed is left out, with a line that says so; none is a dependency of the project.
 
 Each shape is measured in processes of its own, with the memory allocator as it is and with one that keeps its pages
-(`--allocator`): fresh pages cost more than the arithmetic on them where the system hands them out slowly. `of a copy` is
+(`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
 the time of one pass that reads and writes the logits over the loss's, which can be no faster. Peak memory is that of
 one more process a loss: the most that was resident in its first step over what was before, so the compiler counts and
 the logits do not, in multiples of the logits. With KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it
