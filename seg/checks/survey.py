@@ -101,7 +101,7 @@ def survey_table(root: Path, table: Path) -> Survey:
             findings.append(Finding("unknown-split", names, text))
             continue
         missing = tuple(
-            name for name, path in zip(names, (sample.image, sample.mask), strict=True) if not path.is_file()
+            name for name, path in zip(names, sample.files, strict=True) if not path.is_file()
         )
         if missing:
             text = f"{table.name}, line {line}: {' and '.join(missing)} not found"
