@@ -93,11 +93,11 @@ def train(config: Config, run: RunDir) -> None:
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
         val = build.evaluation_data(config, splits["val"], statistics)
-        drawn_by = sampling.drawn_by if sampling else (None, None)
         if not finished(config, log):
             board = cockpit(config, run, splits["val"], counts, weights, sampling, statistics)
+            sampler, copy_paste = sampling.drawn_by if sampling else (None, None)
             model.fit(
-                build.training_data(config, splits["train"], len(log), *drawn_by, statistics),
+                build.training_data(config, splits["train"], len(log), sampler, copy_paste, statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),

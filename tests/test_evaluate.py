@@ -98,7 +98,10 @@ def pair(run):
     """The tiny run as if its loss had been cross-entropy alone, and one whose loss had no weights."""
     loss = ("loss=[{name: cross_entropy}]", "pixel_weights=null")
     weighted = changed(run, "weighted", *loss, "class_weights={scheme: inverse_sqrt}")
-    return weighted, changed(run, "plain", *loss, "class_weights={scheme: uniform}")
+    plain = changed(run, "plain", *loss, "class_weights={scheme: uniform}")
+    weights = json.loads((run / "class_weights.json").read_text())
+    (plain / "class_weights.json").write_text(json.dumps(dict.fromkeys(weights, 1.0)))
+    return weighted, plain
 
 
 def test_corrections_and_a_comparison(pair, capsys):

@@ -62,7 +62,7 @@ AUGMENTATION = Augmentation(
     colour_jitter=0.2,
     crop=CROP,
 )
-GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG": ((1024, 1024), ".png", 24)}
+GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG": ((1024, 1024), ".png", 16)}
 
 
 @cache
@@ -157,9 +157,9 @@ def cpu_seconds() -> float:
 def settle() -> None:
     """Waits until the pipelines that were timed before have made what they keep ready."""
     before = -1.0
-    while (now := cpu_seconds()) - before > 0.02:
+    while (now := cpu_seconds()) - before > 0.01:
         before = now
-        time.sleep(0.1)
+        time.sleep(0.5)  # on a busy machine a thread may wait that long for a core
 
 
 def measure(batches: Iterator[Any], seconds: float) -> tuple[float, float]:
@@ -221,14 +221,14 @@ def generate(folder: Path, size: tuple[int, int], suffix: str, number: int) -> l
     for index in range(number):
         image, mask = draw_scene(max(size), index)
         image, mask = image[: size[0], : size[1]], mask[: size[0], : size[1]]
-        sample = Sample(folder / f"{index}{suffix}", folder / f"{index}_mask.png")
+        image_file, mask_file = folder / f"{index}{suffix}", folder / f"{index}_mask.png"
         if suffix == ".png":
-            write_png(sample.image, np.ascontiguousarray(image))
+            write_png(image_file, np.ascontiguousarray(image))
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(sample.image), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        write_mask(sample.mask, np.ascontiguousarray(mask))
-        samples.append(sample)
+            cv2.imwrite(str(image_file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_mask(mask_file, np.ascontiguousarray(mask))
+        samples.append(Sample(image_file, mask_file))
     time.sleep(2.1)  # files as young as that are not kept by a cache: they could change within the clock's tick
     return samples
 

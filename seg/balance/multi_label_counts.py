@@ -131,6 +131,7 @@ class MultiLabelCounts:
                 problems += [f"class '{name}': {problem}" for problem in content_problems(one)]
         if problems:
             raise DataError(f"{path}: not a valid counts file of multi-label masks: {'; '.join(problems)}; {RECOUNT}")
+        assert isinstance(classes, dict)
         return cls(tuple(classes), tuple(map(ClassCounts.from_json, single)))
 
     def to_json(self) -> dict[str, Any]:
@@ -188,8 +189,18 @@ def count_multi_label_masks(
             progress(done, pixels)
     digits = fingerprint_digits(fingerprint)
     of_class = tuple(
-        ClassCounts(SIDES, labels.ignore_index, encoding.name, *sums, int(unlabelled), len(masks), digits)
-        for sums, unlabelled in zip(zip(*totals, strict=True), void, strict=True)
+        ClassCounts(
+            SIDES,
+            labels.ignore_index,
+            encoding.name,
+            pixel_counts=totals[0, k],
+            image_counts=totals[1, k],
+            image_pixels=totals[2, k],
+            void_pixels=int(void[k]),
+            num_images=len(masks),
+            fingerprint=digits,
+        )
+        for k in range(labels.num_classes)
     )
     return MultiLabelCounts(labels.names, of_class)
 

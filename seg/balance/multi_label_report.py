@@ -77,7 +77,7 @@ class MultiLabelReport:
 
 
 def _class_table(split: str, counts: MultiLabelCounts) -> Table:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, f"{present:,}", f"{labelled:,}", f"{100 * share:.3f}", f"{images:,}")
         for name, present, labelled, share, images in zip(
             counts.names,

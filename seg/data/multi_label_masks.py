@@ -25,7 +25,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from seg.data.images import NO_PLANE, tiff_pages
-from seg.data.storage import File, read_bytes, unreadable, write_bytes
+from seg.data.storage import File, VolumeSlice, read_bytes, unreadable, write_bytes
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -90,17 +90,21 @@ def decode_planes(data: bytes, path: File, labels: LabelSet) -> np.ndarray:
     return np.stack([_checked(plane, name, labels, path) for plane, name in zip(planes, labels.names, strict=True)])
 
 
-def planes_size(path: Path) -> tuple[int, int]:
+def planes_size(file: Path | VolumeSlice) -> tuple[int, int]:
     """(height, width) of a mask file, from its header alone.
 
     Raises:
         DataError: The file is missing, or no TIFF of 8-bit planes of one size.
     """
+    if isinstance(file, VolumeSlice):
+        raise DataError(
+            f"{file}: multi-label masks are TIFFs of a page a class; allowed with data.slices: another encoding"
+        )
     try:
-        with Path(path).open("rb") as file:
-            header = _header(file, path, path.stat().st_size)
+        with file.open("rb") as opened:
+            header = _header(opened, file, file.stat().st_size)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(file, error) from error
     return header.height, header.width
 
 

@@ -38,6 +38,12 @@ class Sample:
     mask: Path | VolumeSlice
     group: str = ""
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Image and mask of a sample that is no slice."""
+        assert isinstance(self.image, Path) and isinstance(self.mask, Path)
+        return self.image, self.mask
+
 
 Splits = dict[str, list[Sample]]
 

@@ -262,7 +262,7 @@ MORE_STYLE = """
 body { max-width: 104rem }
 table { margin-bottom: 1rem }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem }
-figure { margin: 0 0 1.2rem }
+figure { display: inline-block; margin: 0 1.2rem 1.2rem 0 }
 figure img { margin: 0 0 .2rem }
 figcaption, .date { color: #666; font-size: .9em; margin: 0 }
 .legend span { display: inline-block; margin-right: .9em; white-space: nowrap }
