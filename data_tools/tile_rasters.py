@@ -183,9 +183,9 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
     try:
         with bar if console.is_terminal else nullcontext():
             task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
-            for (pair, rows), found in zip(jobs, pool.map(cut, jobs), strict=True):
+            for (pair, cut_here), found in zip(jobs, pool.map(cut, jobs), strict=True):
                 tiles[pair] += found
-                bar.advance(task, len(rows))
+                bar.advance(task, len(cut_here))
     finally:  # after an error only the rows at work are finished
         pool.shutdown(cancel_futures=True)
     return tiles

@@ -6,14 +6,13 @@ import argparse
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from seg.config import Config, dump_config, load_config
@@ -22,13 +21,11 @@ from seg.errors import ConfigError, DataError, run_command
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.balance import ClassCounts, MultiLabelCounts
-    from seg.build import Sampling
-    from seg.data.band_statistics import BandStatistics
     from seg.data.samples import Sample, Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
     from seg.training.callbacks import SegmentationTensorBoard
+    from seg.training.preparation import Preparation
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
 
@@ -75,11 +72,10 @@ def train(config: Config, run: RunDir) -> None:
         DataError: The data, a stored artefact or the run folder is at fault.
     """
     from seg import build
+    from seg.training.preparation import prepare
 
     splits = build.samples(config)
-    counts, statistics = count_training(config, run, splits["train"])
-    sampling = sample_rare_classes(config, run, splits["train"])
-    weights = build.weights(config, shown_counts(counts, sampling))
+    prepared = prepare(config, run, splits["train"], console)
 
     from seg.training.hardware import start_tensorflow
 
@@ -88,16 +84,16 @@ def train(config: Config, run: RunDir) -> None:
     from seg.data.draws import steps_per_epoch
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
-    start_run(run, config, splits, counts, weights, sampling, statistics)
-    model, confusion = build_model(config, run, weights, steps, num_gpus)
+    start_run(run, config, splits, prepared)
+    model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"], statistics)
+        val = build.evaluation_data(config, splits["val"], prepared.statistics)
         if not finished(config, log):
-            board = cockpit(config, run, splits["val"], counts, weights, sampling, statistics)
-            sampler, copy_paste = sampling.drawn_by if sampling else (None, None)
+            board = cockpit(config, run, splits["val"], prepared)
+            drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
             model.fit(
-                build.training_data(config, splits["train"], len(log), sampler, copy_paste, statistics),
+                build.training_data(config, splits["train"], len(log), drawn_by, prepared.statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
@@ -111,147 +107,19 @@ def train(config: Config, run: RunDir) -> None:
     report(run, splits, confusion)
 
 
-def count_training(
-    config: Config, run: RunDir, samples: Sequence[Sample]
-) -> tuple[ClassCounts | MultiLabelCounts, BandStatistics | None]:
-    """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
-
-    Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
-    which are void then. A resumed run has both in its folder.
-    """
-    from seg import build
-    from seg.balance.pairs import count_pairs, fingerprint_pairs
-    from seg.data.band_statistics import BandStatistics
-
-    root, wanted = Path(config.data.root), build.needs_statistics(config)
-    # Counts of classes that overlap are of masks alone.
-    counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
-    if wanted and run.bands.exists():
-        kept = BandStatistics.load(run.bands)
-        try:
-            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
-        except DataError as error:
-            raise DataError(f"{run.bands}: {error}") from None
-        return count_classes(config, run, samples), kept
-    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
-        return count_classes(config, run, samples), None
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("counting classes and bands", total=len(samples))
-        counts, statistics = count_pairs(
-            samples,
-            build.label_set(config),
-            build.mask_encoding(config),
-            root=root,
-            bands=config.input.bands,
-            nodata=config.input.nodata,
-            clip=build.clip(config),
-            with_statistics=wanted,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
-    return (count_classes(config, run, samples) if counted else counts), statistics
-
-
-def count_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> ClassCounts | MultiLabelCounts:
-    """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
-    just these masks, else counted."""
-    from seg import build
-    from seg.balance import fingerprint_files
-
-    labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
-    masks = [sample.mask for sample in samples]
-    artefact = run.counts if run.counts.exists() else config.class_weights.counts
-    if artefact is not None:
-        counts = build.load_counts(config, Path(artefact))
-        try:
-            counts.check_matches(
-                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
-            )
-        except DataError as error:
-            raise DataError(f"{artefact}: {error}") from None
-        return counts
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("counting classes", total=len(masks))
-        return build.count_classes(config, masks, lambda done, _: bar.update(task, completed=done))
-
-
-def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample]) -> Sampling | None:
-    """The configured sampler and what it makes the training see; None without one."""
-    from seg import build
-
-    with Progress(console=console, transient=True) as bar:
-
-        def progress(name: str) -> Callable[[int, int], None]:
-            task = bar.add_task(name, total=None)
-            return lambda done, total: bar.update(task, completed=done, total=total)
-
-        return build.sampling(config, samples, run.mask_index, progress)
-
-
-def start_run(
-    run: RunDir,
-    config: Config,
-    splits: Splits,
-    counts: ClassCounts | MultiLabelCounts,
-    weights: np.ndarray,
-    sampling: Sampling | None = None,
-    statistics: BandStatistics | None = None,
-) -> None:
+def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
-    from seg import build
-    from seg.balance import ClassCounts
-
     if not run.path.exists():
         run.create(config)
-        counts.save(run.counts)
-        run.write_json("class_weights.json", dict(zip(counts.names, weights.tolist(), strict=True)))
-        if sampling and isinstance(counts, ClassCounts):
-            run.write_json("realised_frequencies.json", sampling.to_json(counts))
-            sampling.sampler.index.save(run.mask_index, counts.fingerprint)
-    if statistics is not None and not run.bands.exists():
-        statistics.save(run.bands)
+        prepared.save(run)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
-    head, *rows = class_rows(counts, weights, sampling)
+    head, *rows = prepared.rows()
     table = Table(*head, title="training masks")
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    if isinstance(counts, ClassCounts) and counts.moved_pixels:
-        share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
-        console.print(f"{counts.moved_pixels:,} pixels ({share:.2%}) took the nearest class colour: {counts.encoding}")
-    if sampling:
-        console.print(sampling.told())
-    if config.class_weights.online is not None:
-        console.print("the loss's class weights follow the batches; the table's are those of all masks")
-    warnings = build.weight_warnings(config, shown_counts(counts, sampling), weights)
-    for warning in [*warnings, *build.sampling_warnings(config)]:
-        console.print(f"warning: {warning}")
-
-
-def shown_counts(counts: ClassCounts | MultiLabelCounts, sampling: Sampling | None) -> ClassCounts | MultiLabelCounts:
-    """What the training sees: the masks' counts, or what a sampler makes of them."""
-    from seg.balance import ClassCounts
-
-    return sampling.counts(counts) if sampling and isinstance(counts, ClassCounts) else counts
-
-
-def class_rows(
-    counts: ClassCounts | MultiLabelCounts, weights: np.ndarray, sampling: Sampling | None = None
-) -> list[tuple[str, ...]]:
-    """A head, then pixels, share, images that contain it and weight of each class, as text; with a sampler the share
-    of what the training draws, too."""
-    from seg.balance import ClassCounts
-
-    head = ("class", "pixels", "share", "images", "weight" if isinstance(counts, ClassCounts) else "pos_weight")
-    rows = [
-        (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
-        for name, pixels, share, images, weight in zip(
-            counts.names, counts.pixel_counts, counts.frequencies, counts.image_counts, weights, strict=True
-        )
-    ]
-    if sampling is None:
-        return [head, *rows]
-    drawn = sampling.realised_texts()
-    return [(*row[:3], text, *row[3:]) for row, text in zip([head, *rows], ["drawn", *drawn], strict=True)]
+    for line in prepared.remarks(config):
+        console.print(line)
 
 
 def build_model(
@@ -351,30 +219,22 @@ def callbacks(
     ]
 
 
-def cockpit(
-    config: Config,
-    run: RunDir,
-    val: Sequence[Sample],
-    counts: ClassCounts | MultiLabelCounts,
-    weights: np.ndarray,
-    sampling: Sampling | None = None,
-    statistics: BandStatistics | None = None,
-) -> SegmentationTensorBoard:
+def cockpit(config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation) -> SegmentationTensorBoard:
     """What writes the run's TensorBoard files."""
     from seg import build
     from seg.data.sources import evaluation_views
     from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 
-    preprocessing = build.preprocessing(config, statistics)
+    preprocessing = build.preprocessing(config, prepared.statistics)
     views = evaluation_views(val, preprocessing)
-    head, *rows = class_rows(counts, weights, sampling)
-    rows = [rows[index] for index in np.argsort(counts.frequencies, kind="stable")]  # the rarest first
+    head, *rows = prepared.rows()
+    rows = [rows[index] for index in np.argsort(prepared.counts.frequencies, kind="stable")]  # the rarest first
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return SegmentationTensorBoard(
         run.tensorboard,
         build.label_set(config),
-        counts=counts,
-        class_weights=weights,
+        counts=prepared.counts,
+        class_weights=prepared.weights,
         samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
         sample_names=[view.name for view in views],
         picture=preprocessing.shown,

@@ -1,4 +1,4 @@
-"""seg.build.data and seg.train.count_training where images are rasters, volumes, clipped or normalised by counting."""
+"""seg.build.data and seg.training.preparation where images are rasters, volumes, clipped or normalised by counting."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+from rich.console import Console
 
 from seg import build
 from seg.config import validate
@@ -18,11 +19,12 @@ from seg.data.band_statistics import BandStatistics, Clip
 from seg.data.preprocessing import ValueRange
 from seg.data.storage import VolumeSlice
 from seg.errors import DataError
-from seg.train import count_training
+from seg.training.preparation import count_training
 from seg.training.run_dir import RunDir
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 NAMES = ["ground", "road", "tree"]
+console = Console(quiet=True)
 
 
 def config(root: Path, data: dict | None = None, **sections: dict) -> Config:
@@ -133,20 +135,20 @@ def test_slices_of_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_resumed_run_normalises_by_its_own_statistics(rasters: Path) -> None:
     made = config(rasters, input={"bands": 4, "normalize": "counted", "clip": {"percentiles": [1, 99]}})
     samples, run = build.samples(made)["train"], RunDir(rasters / "run")
-    counts, first = count_training(made, run, samples)
+    counts, first = count_training(made, run, samples, console)
     assert first is not None and first.bands == 4 and counts.pixel_counts.sum() < 90 * 100 - 900
     run.create(made)
     counts.save(run.counts)
     first.save(run.bands)
-    assert count_training(made, run, samples) == (counts, first)
+    assert count_training(made, run, samples, console) == (counts, first)
     content = json.loads(run.bands.read_text())
     run.bands.write_text(json.dumps(content | {"mean": [1.5, 2.5, 3.5, 4.5]}))
-    again = count_training(made, run, samples)[1]
+    again = count_training(made, run, samples, console)[1]
     assert again is not None and again.mean == (1.5, 2.5, 3.5, 4.5)  # read, not counted
     assert run.band_statistics() == again
     other = config(rasters, input={"bands": [1, 2, 3, 4], "normalize": "counted"})
     with pytest.raises(DataError, match=r"bands\.json: these band statistics do not match the data: bands: got 4, e"):
-        count_training(other, run, samples)
+        count_training(other, run, samples, console)
     run.bands.unlink()
     with pytest.raises(DataError, match=r"bands\.json: cannot read the band statistics: No such file"):
         run.band_statistics()
@@ -156,10 +158,10 @@ def test_images_are_looked_into_only_where_pixels_may_be_missing(
     rasters: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(rasters, input={"bands": 4, "max_value": 30000})
-    counts, none = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"])
+    counts, none = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"], console)
     assert none is None and counts.pixel_counts.sum() < 90 * 100 - 900
     monkeypatch.setattr(build, "may_miss_pixels", lambda *_: False)
-    masks_alone, _ = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"])
+    masks_alone, _ = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"], console)
     assert masks_alone.pixel_counts.sum() > counts.pixel_counts.sum()
     run = RunDir(rasters / "run")
     run.create(made)

@@ -187,11 +187,11 @@ def test_correcting_twice_is_warned_of(tmp_path: Path) -> None:
 
 def test_training_data_wants_the_sampler(samples: list[Sample], tmp_path: Path) -> None:
     built_config = config(tmp_path, sampler=AIMED | COPIED)
-    with pytest.raises(ValueError, match="sampler: got None, allowed with a sampler in the configuration: that of"):
+    with pytest.raises(ValueError, match="drawn_by: got None, allowed with a sampler in the configuration: that of"):
         build.training_data(built_config, samples)
     built = build.sampling(built_config, samples)
     assert built is not None
-    batches = list(build.training_data(built_config, samples, 4, *built.drawn_by).as_numpy_iterator())
+    batches = list(build.training_data(built_config, samples, 4, built.drawn_by).as_numpy_iterator())
     assert len(batches) == 2 * 4 and batches[0][0].shape == (4, 16, 16, 3)
     shown = np.concatenate([labels for _, labels in batches])
     assert (shown == 2).any(axis=(1, 2)).mean() > 0.3

@@ -6,12 +6,14 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seg import train
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.training.callbacks import Checkpoints
+from seg.training.preparation import count_classes
 from seg.training.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
 
@@ -266,7 +268,7 @@ def test_counts_of_the_same_masks_are_taken(trained_run, tiny_config, capsys):
     from seg import build
 
     run = RunDir(tiny_config.parent / "never_made")
-    counts = train.count_classes(config, run, build.samples(config)["train"])
+    counts = count_classes(config, run, build.samples(config)["train"], Console(quiet=True))
     assert counts.pixel_counts.tolist() == ClassCounts.load(trained_run / "counts.json").pixel_counts.tolist()
 
 

@@ -213,17 +213,17 @@ def training_data(
     config: Config,
     samples: Sequence[Sample],
     first_epoch: int = 0,
-    sampler: Sampler | None = None,
-    copy_paste: CopyPaste | None = None,
+    drawn_by: tuple[Sampler, CopyPaste | None] | None = None,
     statistics: BandStatistics | None = None,
 ) -> tf.data.Dataset:
-    """The training batches from `first_epoch` on, as one stream over the epochs, drawn by `build.sampling`'s sampler.
+    """The training batches from `first_epoch` on, as one stream over the epochs, `drawn_by` that of `Sampling`.
 
     Raises:
-        ValueError: The configuration has a sampler and `sampler` is None.
+        ValueError: The configuration has a sampler and `drawn_by` is None.
     """
-    if config.sampler is not None and sampler is None:
-        raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of build.sampling")
+    if config.sampler is not None and drawn_by is None:
+        raise ValueError("drawn_by: got None, allowed with a sampler in the configuration: that of build.sampling")
+    sampler, copy_paste = drawn_by or (None, None)
     from seg.data.dataset import training_batches
 
     return training_batches(

@@ -1,0 +1,167 @@
+"""What a training knows of its samples before it starts: class counts, band statistics, the sampler, class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from seg import build
+from seg.balance import ClassCounts, MultiLabelCounts, fingerprint_files
+from seg.balance.pairs import count_pairs, fingerprint_pairs
+from seg.build import Sampling
+from seg.config import Config
+from seg.data.band_statistics import BandStatistics
+from seg.data.samples import Sample
+from seg.errors import DataError
+from seg.training.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was counted and what follows from it.
+
+    Attributes:
+        counts: Of the classes of the training masks.
+        statistics: Of the bands of the training images, where values are normalised by them.
+        sampling: The configured sampler, and what it makes the training see.
+        weights: (C,) float64 class weights, or pos_weight of classes that may overlap.
+    """
+
+    counts: ClassCounts | MultiLabelCounts
+    statistics: BandStatistics | None
+    sampling: Sampling | None
+    weights: np.ndarray
+
+    @property
+    def shown_counts(self) -> ClassCounts | MultiLabelCounts:
+        """What the training sees: the masks' counts, or what a sampler makes of them."""
+        return _shown(self.counts, self.sampling)
+
+    def save(self, run: RunDir) -> None:
+        """Writes it all into the folder of a new run."""
+        self.counts.save(run.counts)
+        run.write_json("class_weights.json", dict(zip(self.counts.names, self.weights.tolist(), strict=True)))
+        if self.sampling and isinstance(self.counts, ClassCounts):
+            run.write_json("realised_frequencies.json", self.sampling.to_json(self.counts))
+            self.sampling.sampler.index.save(run.mask_index, self.counts.fingerprint)
+        if self.statistics is not None:
+            self.statistics.save(run.bands)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A head, then pixels, share, images that contain it and weight of each class, as text; with a sampler the
+        share of what the training draws, too."""
+        counts, weight = self.counts, "weight" if isinstance(self.counts, ClassCounts) else "pos_weight"
+        head = ("class", "pixels", "share", "images", weight)
+        rows = [
+            (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
+            for name, pixels, share, images, weight in zip(
+                counts.names, counts.pixel_counts, counts.frequencies, counts.image_counts, self.weights, strict=True
+            )
+        ]
+        if self.sampling is None:
+            return [head, *rows]
+        drawn = self.sampling.realised_texts()
+        return [(*row[:3], text, *row[3:]) for row, text in zip([head, *rows], ["drawn", *drawn], strict=True)]
+
+    def remarks(self, config: Config) -> list[str]:
+        """Lines to print under the rows."""
+        lines, counts = [], self.counts
+        if isinstance(counts, ClassCounts) and counts.moved_pixels:
+            share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+            moved = f"{counts.moved_pixels:,} pixels ({share:.2%})"
+            lines.append(f"{moved} took the nearest class colour: {counts.encoding}")
+        if self.sampling:
+            lines.append(self.sampling.told())
+        if config.class_weights.online is not None:
+            lines.append("the loss's class weights follow the batches; the table's are those of all masks")
+        warnings = build.weight_warnings(config, self.shown_counts, self.weights)
+        return lines + [f"warning: {warning}" for warning in [*warnings, *build.sampling_warnings(config)]]
+
+
+def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Preparation:
+    """Counts the training samples, or reads what a resumed run has of them; writes nothing.
+
+    Raises:
+        DataError: A file or a stored artefact is at fault.
+    """
+    counts, statistics = count_training(config, run, samples, console)
+    sampling = sample_rare_classes(config, run, samples, console)
+    return Preparation(counts, statistics, sampling, build.weights(config, _shown(counts, sampling)))
+
+
+def _shown(counts: ClassCounts | MultiLabelCounts, sampling: Sampling | None) -> ClassCounts | MultiLabelCounts:
+    return sampling.counts(counts) if sampling and isinstance(counts, ClassCounts) else counts
+
+
+def count_training(
+    config: Config, run: RunDir, samples: Sequence[Sample], console: Console
+) -> tuple[ClassCounts | MultiLabelCounts, BandStatistics | None]:
+    """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
+
+    Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
+    which are void then. A resumed run has both in its folder.
+    """
+    root, wanted = Path(config.data.root), build.needs_statistics(config)
+    # Counts of classes that overlap are of masks alone.
+    counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
+    if wanted and run.bands.exists():
+        kept = BandStatistics.load(run.bands)
+        try:
+            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+        except DataError as error:
+            raise DataError(f"{run.bands}: {error}") from None
+        return count_classes(config, run, samples, console), kept
+    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
+        return count_classes(config, run, samples, console), None
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes and bands", total=len(samples))
+        counts, statistics = count_pairs(
+            samples,
+            build.label_set(config),
+            build.mask_encoding(config),
+            root=root,
+            bands=config.input.bands,
+            nodata=config.input.nodata,
+            clip=build.clip(config),
+            with_statistics=wanted,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    return (count_classes(config, run, samples, console) if counted else counts), statistics
+
+
+def count_classes(
+    config: Config, run: RunDir, samples: Sequence[Sample], console: Console
+) -> ClassCounts | MultiLabelCounts:
+    """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
+    just these masks, else counted."""
+    labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
+    masks = [sample.mask for sample in samples]
+    artefact = run.counts if run.counts.exists() else config.class_weights.counts
+    if artefact is not None:
+        counts = build.load_counts(config, Path(artefact))
+        try:
+            counts.check_matches(
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+            )
+        except DataError as error:
+            raise DataError(f"{artefact}: {error}") from None
+        return counts
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("counting classes", total=len(masks))
+        return build.count_classes(config, masks, lambda done, _: bar.update(task, completed=done))
+
+
+def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Sampling | None:
+    """The configured sampler and what it makes the training see; None without one."""
+    with Progress(console=console, transient=True) as bar:
+
+        def progress(name: str) -> Callable[[int, int], None]:
+            task = bar.add_task(name, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        return build.sampling(config, samples, run.mask_index, progress)
