@@ -23,10 +23,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seg.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from seg.checks.findings import KINDS
-from seg.data.images import read_image
 from seg.data.mask_counts import count_pixels, load_fast_counter, mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.multi_label_masks import count_planes
+from seg.data.reading import Bands, read_values
 from seg.data.samples import Sample
 from seg.data.storage import relative_name, write_bytes
 from seg.data.threads import in_order
@@ -49,7 +49,7 @@ class Source:
     samples: list[tuple[str, Sample]]
     labels: LabelSet
     encoding: MaskEncoding
-    bands: int
+    bands: Bands
     name: str
 
     def image_name(self, sample: Sample) -> str:
@@ -206,7 +206,7 @@ def _named(source: Source, names: list[str]) -> Choice:
     known: dict[str, list[int]] = {}
     for place, (_, sample) in enumerate(source.samples):
         image, mask = source.image_name(sample), relative_name(sample.mask, source.root)
-        for name in dict.fromkeys((image, mask, sample.image.name, sample.mask.name, sample.image.stem)):
+        for name in dict.fromkeys((image, mask, Path(image).name, Path(mask).name, Path(image).stem)):
             known.setdefault(name, []).append(place)
     chosen = []
     for name in names:
@@ -250,7 +250,7 @@ def _card(source: Source, entry: tuple[str, Sample], note: str, side: int) -> Ca
     split, sample = entry
     notes, image, mask = [note] if note else [], None, None
     try:
-        image = read_image(sample.image, source.bands)
+        image = read_values(sample.image, source.bands)[0]
     except DataError as error:
         notes.append(f"image: {str(error).removeprefix(f'{sample.image}: ')}")
     try:

@@ -25,8 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seg.build import samples
 from seg.build.data import stored_encoding
 from seg.build.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
+from seg.build.splitting import whole_file
 from seg.config_labels import Labels
-from seg.data.images import MASK_SUFFIXES
+from seg.data.images import MASK_SUFFIXES, VOLUME_SUFFIXES
 from seg.data.mask_writing import Conversion, convert_mask
 from seg.data.masks import MaskEncoding, MergedEncoding, StoredEncoding
 from seg.data.multi_label_masks import MultiLabelEncoding
@@ -35,6 +36,7 @@ from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
 ALLOWED = ", ".join(ENCODINGS)
+SUFFIXES = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in VOLUME_SUFFIXES)
 BROKEN = 3  # exit code where broken masks were skipped
 
 
@@ -110,13 +112,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     files: list[tuple[File, str]] = []
     if folders:
         for folder in folders:
-            masks = list_files(folder, MASK_SUFFIXES)
+            masks = list_files(folder, SUFFIXES)
             if not masks:
-                raise DataError(f"{folder}: no masks in it, looked for {', '.join(sorted(MASK_SUFFIXES))}")
+                raise DataError(f"{folder}: no masks in it, looked for {', '.join(sorted(SUFFIXES))}")
             files += [(mask, relative_name(mask, Path(folder))) for mask in masks]
     elif config is not None:
         root = Path(config.data.root)
-        files = [(one.mask, relative_name(one.mask, root)) for split in samples(config).values() for one in split]
+        found = [whole_file(one.mask) for split in samples(config).values() for one in split]
+        files = [(mask, relative_name(mask, root)) for mask in found]
     else:
         raise ConfigError("MASKS: got none, allowed: a folder or URL of masks, or --config FILE")
     reading: MaskEncoding = _stored(source)

@@ -26,7 +26,7 @@ from rich.table import Table
 from seg.build import samples
 from seg.build.data import labels_and_encoding
 from seg.build.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
-from seg.build.splitting import Assignment, Pool, assign_splits, count_samples, read_tiles, write_manifest
+from seg.build.splitting import Assignment, Pool, assign_splits, count_samples, read_tiles, whole_file, write_manifest
 from seg.config import Config
 from seg.data.samples import SPLITS, paired_samples, samples_from_table
 from seg.data.splitting import consecutive_positions, groups_from_pattern, positions_from_pattern
@@ -180,7 +180,7 @@ def _groups_from_csv(path: Path, pool: Pool) -> list[str]:
     group_of = {(row["image"] or "").strip(): (row["group"] or "").strip() for row in rows}
     groups = []
     for name, sample in zip(pool.names, pool.samples, strict=True):
-        image = sample.files[0]
+        image = whole_file(sample.image)
         keys = [name + image.suffix, image.name, name, image.stem]
         found = next((group_of[key] for key in keys if key in group_of), None)
         if not found:

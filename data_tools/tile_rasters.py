@@ -25,15 +25,17 @@ from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seg.build.splitting import whole_file
 from seg.config import load_config
 from seg.config_labels import ColourMasks, IndexMasks, Labels, PaletteMasks
-from seg.data.images import IMAGE_SUFFIXES
+from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from seg.data.samples import natural_key, paired_samples
 from seg.data.storage import write_bytes
 from seg.data.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.errors import ConfigError, DataError, run_command
 
 COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width", "labelled")
+RASTER_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in VOLUME_SUFFIXES)
 MANIFEST = "tiles.csv"
 Pair = tuple[Path, Path | None]
 
@@ -150,10 +152,11 @@ def _pairs(arguments: argparse.Namespace) -> list[Pair]:
     if not images.is_dir():
         return [(images, masks)]
     if masks is not None:
-        return [one.files for one in paired_samples(images, masks, arguments.mask_suffix)]
-    found = [path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        pairs = paired_samples(images, masks, arguments.mask_suffix)
+        return [(whole_file(one.image), whole_file(one.mask)) for one in pairs]
+    found = [path for path in images.iterdir() if path.suffix.lower() in RASTER_SUFFIXES]
     if not found:
-        raise DataError(f"{images}: holds no file with a suffix of {' '.join(IMAGE_SUFFIXES)}")
+        raise DataError(f"{images}: holds no file with a suffix of {' '.join(RASTER_SUFFIXES)}")
     stems = [path.stem for path in found]
     twice = sorted({path.name for path in found if stems.count(path.stem) > 1})
     if twice:
@@ -180,9 +183,9 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
     try:
         with bar if console.is_terminal else nullcontext():
             task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
-            for (pair, cut_here), found in zip(jobs, pool.map(cut, jobs), strict=True):
+            for (pair, rows), found in zip(jobs, pool.map(cut, jobs), strict=True):
                 tiles[pair] += found
-                bar.advance(task, len(cut_here))
+                bar.advance(task, len(rows))
     finally:  # after an error only the rows at work are finished
         pool.shutdown(cancel_futures=True)
     return tiles

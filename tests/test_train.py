@@ -85,7 +85,7 @@ def test_tensorboard_holds_scores_shares_texts_and_pictures(trained_run):
     for run in ("train", "val"):
         events = EventAccumulator(str(trained_run / "tensorboard" / run), size_guidance={"tensors": 0}).Reload()
         tags[run] = set(events.Tags()["tensors"])
-        for tag in ("mean_iou", "pixel_accuracy", "recall/boat"):
+        for tag in ("mean_iou", "pixel_accuracy", "recall/field"):
             assert [event.step for event in events.Tensors(tag)] == [1, 2]
     by_class = {f"{score}/{name}" for score in ("iou", "dice", "precision", "recall") for name in NAMES}
     scores = {"loss", "loss/cross_entropy", "loss/dice", "mean_iou", "pixel_accuracy"}

@@ -85,9 +85,11 @@ for _ in in_order(lambda s: (cv2.imread(str(s.image)), cv2.imread(str(s.mask), 0
     pass
 """
 USAGE = """
-import resource, json, time
+import resource, json
 _u = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([_u.ru_utime + _u.ru_stime, _u.ru_maxrss / 1024]))
+# Not ru_maxrss, which holds what the parent had when it forked.
+_peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([_u.ru_utime + _u.ru_stime, _peak / 1024]))
 """
 
 

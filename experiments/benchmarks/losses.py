@@ -1,105 +1,175 @@
-"""Times losses forward and backward, side by side in one process: `python -m experiments.benchmarks.losses`.
+"""Times losses forward and backward beside their peers: `python -m experiments.benchmarks.losses`.
 
-Every row is the median of runs that alternate between the rows, so that a busy machine slows all of them alike: trust
-the ratios. The reference (ratio 1) is the cross-entropy that snippets on the web compute from a one-hot softmax. Torch,
-MONAI and segmentation-models-pytorch have rows where they are installed; none is a dependency of the project.
+The steps take turns, run by run, so that a busy machine slows all alike: trust the ratios of the medians. Processor
+time (all threads) stands beside the time on the clock, since it hardly feels other programs. Ours and Keras's are
+compiled by XLA, torch's, MONAI's and segmentation-models-pytorch's are eager, as their users run them. A peer that is
+not installed is left out, with a line that says so; none is a dependency of the project.
+
+Each shape is measured in processes of its own, with the memory allocator as it is and with one that keeps its pages
+(`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
+the time of one pass that reads and writes the logits over the loss's, which can be no faster. Peak memory is that of
+one more process a loss: the most that was resident in its first step over what was before, so the compiler counts and
+the logits do not, in multiples of the logits. With KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it
+has it; memory is then not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import rich
-import rich.table
-import tensorflow as tf
 
 from seg.losses import Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz, TopKCrossEntropy, Tversky
 
 IGNORE_INDEX = 255
+SHAPES = ((8, 256, 256, 8), (4, 512, 512, 19))
+GPU_SHAPE = (16, 512, 512, 16)
+QUICK_SHAPE = (2, 64, 64, 8)
+WARM = {  # glibc: the heap grows in large steps and is never given back, so no page is fetched twice
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+TARGETS = (  # ours, the peer that computes the same, the largest ratio
+    ("cross-entropy", "torch F.cross_entropy", 0.30),
+    ("focal", "MONAI FocalLoss", 0.12),
+    ("focal", "Keras categorical focal", 0.50),
+    ("Dice", "MONAI DiceLoss", 0.35),
+    ("cross-entropy + Dice", "MONAI DiceCELoss", 0.30),
+    ("focal + Dice", "MONAI DiceFocalLoss", 0.25),
+    ("Lovasz", "smp LovaszLoss", 1.0),
+)
+COPY = "one read and write of the logits"
 Step = Callable[[], Any]  # one forward and backward pass, waited for
+Loss = Callable[[Any, Any], Any]  # of labels and logits
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Measures and prints the tables."""
     arguments = parse_arguments()
-    tf.get_logger().setLevel("ERROR")  # no advice about the many functions that are traced on purpose
-    labels, logits, weights = random_pixels(arguments.batch, arguments.size, arguments.classes)
-    steps = {
-        f"{name}, {'XLA' if jit else 'graph'}": tensorflow_step(loss, labels, logits, jit)
-        for jit in ((True, False) if arguments.graph else (True,))
-        for name, loss in tensorflow_losses(weights).items()
-    } | torch_steps(labels, logits, weights)
-    times = median_times(steps, arguments.runs)
-    reference = times["one-hot softmax snippet, XLA"]
-    table = rich.table.Table("loss", "ms", "ratio", title=f"{logits.shape} float32, forward + backward")
-    for name, milliseconds in times.items():
-        table.add_row(name, f"{milliseconds:.1f}", f"{milliseconds / reference:.2f}")
-    rich.print(table)
+    if arguments.child:
+        print(json.dumps(CHILDREN[arguments.child](arguments)))
+        return
+    for shape in [arguments.shape] if arguments.shape else default_shapes(arguments.quick):
+        on_linux = Path("/proc/self/clear_refs").exists()
+        memory = peak_memory(shape, arguments.seed) if keras.backend.backend() == "tensorflow" and on_linux else {}
+        for allocator in ("default", "warm") if arguments.allocator == "both" else (arguments.allocator,):
+            extra = WARM if allocator == "warm" else {}
+            rows = child("times", shape, extra, "--runs", str(arguments.runs), "--seed", str(arguments.seed))
+            print(f"\n{shape} float32, {keras.backend.backend()}, allocator {allocator}, seed {arguments.seed}\n")
+            print_times(rows, memory)
+            print_targets(rows)
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
-    parser.add_argument("--classes", type=int, default=8)
-    parser.add_argument("--runs", type=int, default=10, help="timed passes of each loss")
-    parser.add_argument("--graph", action="store_true", help="also without XLA")
+    parser.add_argument("--shape", type=shape_of, help="N,H,W,C; default: two shapes, one on a GPU")
+    parser.add_argument("--runs", type=int, default=15, help="timed passes of each loss")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="one small shape, to see that all runs")
+    parser.add_argument("--allocator", choices=("default", "warm", "both"), default="both")
+    parser.add_argument("--child", choices=tuple(CHILDREN), help=argparse.SUPPRESS)
+    parser.add_argument("--loss", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def random_pixels(batch: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def shape_of(text: str) -> tuple[int, ...]:
+    """(N, H, W, C) from its numbers with commas between."""
+    shape = tuple(map(int, text.split(",")))
+    if len(shape) != 4:
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: N,H,W,C")
+    return shape
+
+
+def default_shapes(quick: bool) -> tuple[tuple[int, ...], ...]:
+    """What is measured where no shape is given."""
+    if quick:
+        return (QUICK_SHAPE,)
+    return (GPU_SHAPE,) if on_gpu() else SHAPES
+
+
+def on_gpu() -> bool:
+    """Whether ours run on JAX and its device is a GPU."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return bool(jax.default_backend() == "gpu")
+
+
+def child(task: str, shape: tuple[int, ...], environment: dict[str, str], *options: str) -> dict[str, Any]:
+    """What a task of `CHILDREN` returns in a process of its own."""
+    command = [sys.executable, "-m", "experiments.benchmarks.losses", "--child", task]
+    command += ["--shape", ",".join(map(str, shape)), *options]
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run(command, env={**os.environ, **quiet, **environment}, stdout=subprocess.PIPE, check=True)
+    *lines, result = done.stdout.decode().splitlines()
+    print(*lines, sep="\n", end="\n" if lines else "")
+    return dict(json.loads(result))
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+def random_pixels(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels (N, H, W) uint8 with 5 % void, logits (N, H, W, C) and class weights (C,)."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, classes, (batch, size, size), np.uint8)
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, shape[-1], shape[:3], np.uint8)
     labels[generator.random(labels.shape) < 0.05] = IGNORE_INDEX
-    logits = generator.normal(0, 3, (batch, size, size, classes)).astype(np.float32)
-    return labels, logits, np.linspace(0.5, 3.0, classes, dtype=np.float32)
+    logits = generator.normal(0, 3, shape).astype(np.float32)
+    return labels, logits, np.linspace(0.5, 3.0, shape[-1], dtype=np.float32)
 
 
-def tensorflow_losses(weights: np.ndarray) -> dict[str, Callable[[Any, Any], Any]]:
-    """What is measured, by name: the snippet, ours, Keras's."""
+def our_losses(weights: np.ndarray) -> dict[str, Loss]:
+    """Ours, by name."""
     given = weights.tolist()
     cross_entropy, focal, dice = (loss(class_weights=given) for loss in (CrossEntropy, Focal, Dice))
-    keras_focal = keras.losses.CategoricalFocalCrossentropy(alpha=given, gamma=2.0, from_logits=True)
-
-    def snippet(labels: Any, logits: Any) -> Any:
-        targets = tf.one_hot(labels, len(weights))
-        probabilities = tf.clip_by_value(tf.nn.softmax(logits), 1e-7, 1.0)
-        return -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(probabilities) * weights, axis=-1))
-
     return {
-        "one-hot softmax snippet": snippet,
-        "seg cross-entropy": cross_entropy,
-        "seg focal": focal,
-        "seg Dice": dice,
-        "seg cross-entropy, smoothed": CrossEntropy(class_weights=given, label_smoothing=0.1),
-        "seg top-k cross-entropy": TopKCrossEntropy(class_weights=given),
-        "seg Jaccard": Tversky(alpha=1.0, beta=1.0, class_weights=given),
-        "seg focal Tversky": Tversky(gamma=4 / 3, class_weights=given),
-        "seg generalised Dice": GeneralisedDice(class_weights=given),
-        "seg Lovasz": Lovasz(class_weights=given),
-        "seg cross-entropy + Dice": Combined([(1.0, cross_entropy), (1.0, dice)]),
-        "seg focal + Dice": Combined([(1.0, focal), (1.0, dice)]),
-        "seg cross-entropy + focal + Dice": Combined([(1.0, cross_entropy), (1.0, focal), (1.0, dice)]),
-        "Keras sparse cross-entropy (no weights)": keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, ignore_class=IGNORE_INDEX
-        ),
-        "Keras categorical focal": lambda labels, logits: keras_focal(tf.one_hot(labels, len(weights)), logits),
+        "cross-entropy": cross_entropy,
+        "focal": focal,
+        "Dice": dice,
+        "cross-entropy + Dice": Combined([(1.0, cross_entropy), (1.0, dice)]),
+        "focal + Dice": Combined([(1.0, focal), (1.0, dice)]),
+        "cross-entropy + focal + Dice": Combined([(1.0, cross_entropy), (1.0, focal), (1.0, dice)]),
+        "cross-entropy, smoothed": CrossEntropy(class_weights=given, label_smoothing=0.1),
+        "top-k cross-entropy": TopKCrossEntropy(class_weights=given),
+        "Jaccard": Tversky(alpha=1.0, beta=1.0, class_weights=given),
+        "focal Tversky": Tversky(gamma=4 / 3, class_weights=given),
+        "generalised Dice": GeneralisedDice(class_weights=given),
+        "Lovasz": Lovasz(class_weights=given),
     }
 
 
-def tensorflow_step(loss: Callable[[Any, Any], Any], labels: np.ndarray, logits: np.ndarray, jit: bool) -> Step:
-    """A traced step of one loss."""
+def keras_losses(weights: np.ndarray) -> dict[str, Loss]:
+    """Keras's own of the same kinds; void pixels count in its focal loss."""
+    focal = keras.losses.CategoricalFocalCrossentropy(alpha=weights.tolist(), gamma=2.0, from_logits=True)
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE_INDEX)
+    return {
+        "Keras sparse cross-entropy (no weights)": sparse,
+        "Keras categorical focal": lambda labels, logits: focal(keras.ops.one_hot(labels, len(weights)), logits),
+    }
 
-    @tf.function(jit_compile=jit, autograph=False)
+
+def compiled_step(loss: Loss, labels: np.ndarray, logits: np.ndarray) -> Step:
+    """A step compiled by XLA, on the backend that Keras runs on."""
+    if keras.backend.backend() == "jax":
+        return jax_step(loss, labels, logits)
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True, autograph=False)
     def step(labels: Any, logits: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(logits)
@@ -107,32 +177,69 @@ def tensorflow_step(loss: Callable[[Any, Any], Any], labels: np.ndarray, logits:
         return value, tape.gradient(value, logits)
 
     inputs = tf.constant(labels), tf.constant(logits)
-    return lambda: [result.numpy() for result in step(*inputs)]
+
+    def run() -> Any:
+        value, gradient = step(*inputs)
+        return float(value), gradient  # the value is copied, which waits; the gradient stays where it is
+
+    return run
+
+
+def jax_step(loss: Loss, labels: np.ndarray, logits: np.ndarray) -> Step:
+    """The same on JAX."""
+    import jax
+
+    step = jax.jit(jax.value_and_grad(lambda logits, labels: loss(labels, logits)))
+    inputs = jax.device_put(logits), jax.device_put(labels)
+    return lambda: jax.block_until_ready(step(*inputs))
+
+
+def copy_step(logits: np.ndarray) -> Step:
+    """One compiled pass that reads the logits and writes as much."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        doubled, inputs = jax.jit(lambda logits: logits * 2.0), jax.device_put(logits)
+        return lambda: jax.block_until_ready(doubled(inputs))
+    import tensorflow as tf
+
+    twice = tf.function(lambda logits: (logits * 2.0, logits[0, 0, 0, 0]), jit_compile=True, autograph=False)
+    constant = tf.constant(logits)
+
+    def run() -> Any:
+        result, value = twice(constant)
+        return float(value), result
+
+    return run
 
 
 def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dict[str, Step]:
-    """The other packages' losses on logits (N, C, H, W), their own order of axes; none where torch is not installed."""
+    """The other packages' losses on logits (N, C, H, W), their own order of axes, on CUDA where ours run on a GPU."""
     torch = installed("torch")
     if torch is None:
         return {}
-    targets = torch.from_numpy(labels.astype(np.int64))
-    inputs = torch.from_numpy(logits.transpose(0, 3, 1, 2).copy()).requires_grad_()
-    weight = torch.from_numpy(weights)
+    device = "cuda" if on_gpu() and torch.cuda.is_available() else "cpu"
+    targets = torch.from_numpy(labels.astype(np.int64)).to(device)
+    inputs = torch.from_numpy(logits.transpose(0, 3, 1, 2).copy()).to(device).requires_grad_()
+    weight = torch.from_numpy(weights).to(device)
     no_void = torch.where(targets == IGNORE_INDEX, 0, targets)  # for those that know no void: class 0 there
 
-    def step(loss: Callable[[Any, Any], Any], targets: Any) -> Step:
-        return lambda: torch.autograd.grad(loss(inputs, targets), inputs)
+    def step(loss: Loss, targets: Any) -> Step:
+        def run() -> Any:
+            gradient = torch.autograd.grad(loss(inputs, targets), inputs)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return gradient
+
+        return run
 
     cross_entropy = torch.nn.CrossEntropyLoss(weight=weight, ignore_index=IGNORE_INDEX)
-    steps = {"torch F.cross_entropy, eager": step(cross_entropy, targets)}
-    for name, loss in monai_losses(weight).items():
-        steps[f"MONAI {name}, eager"] = step(loss, no_void[:, None])
-    for name, loss in smp_losses().items():
-        steps[f"smp {name}, eager"] = step(loss, no_void)
-    return steps
+    steps = {"torch F.cross_entropy": step(cross_entropy, targets)}
+    steps |= {f"MONAI {name}": step(loss, no_void[:, None]) for name, loss in monai_losses(weight).items()}
+    return steps | {f"smp {name}": step(loss, no_void) for name, loss in smp_losses().items()}
 
 
-def monai_losses(weight: Any) -> dict[str, Callable[[Any, Any], Any]]:
+def monai_losses(weight: Any) -> dict[str, Loss]:
     """MONAI's losses of the same kinds, summed over the batch as ours are."""
     monai = installed("monai.losses")
     if monai is None:
@@ -148,9 +255,15 @@ def monai_losses(weight: Any) -> dict[str, Callable[[Any, Any], Any]]:
     }
 
 
-def smp_losses() -> dict[str, Callable[[Any, Any], Any]]:
-    """The losses of segmentation-models-pytorch of the same kinds."""
-    smp = installed("segmentation_models_pytorch.losses")
+def smp_losses() -> dict[str, Loss]:
+    """The losses of segmentation-models-pytorch of the same kinds; without its encoders, which need more packages."""
+    package = "segmentation_models_pytorch"
+    spec = importlib.util.find_spec(package)
+    if spec is not None and spec.origin is not None:
+        bare = types.ModuleType(package)
+        bare.__path__ = [str(Path(spec.origin).parent)]
+        sys.modules[package] = bare
+    smp = installed(f"{package}.losses")
     names = ("DiceLoss", "JaccardLoss", "TverskyLoss", "LovaszLoss")
     return {} if smp is None else {name: getattr(smp, name)("multiclass") for name in names}
 
@@ -164,17 +277,86 @@ def installed(module: str) -> Any:
         return None
 
 
-def median_times(steps: dict[str, Step], runs: int) -> dict[str, float]:
-    """Median milliseconds of each step; the steps take turns, after one untimed pass that compiles."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+# --- in a process of its own ------------------------------------------------------------------------------------------
+def measure_times(arguments: argparse.Namespace) -> dict[str, tuple[float, float, float]]:
+    """Medians of each step: milliseconds, milliseconds of processor time, page faults. The steps take turns."""
+    labels, logits, weights = random_pixels(arguments.shape, arguments.seed)
+    losses = {f"seg {name}": loss for name, loss in our_losses(weights).items()} | keras_losses(weights)
+    steps = {name: compiled_step(loss, labels, logits) for name, loss in losses.items()}
+    steps[COPY] = copy_step(logits)
+    steps |= torch_steps(labels, logits, weights)
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in steps}
     for step in steps.values():
-        step()
-    for _ in range(runs):
+        step(), step()
+    for _ in range(arguments.runs):
         for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+            before, start, faults = time.process_time(), time.perf_counter(), page_faults()
+            result = step()
+            took = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
+            found[name].append((*took, float(page_faults() - faults)))
+            del result
+    return {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}  # type: ignore[misc]
+
+
+def page_faults() -> int:
+    """Pages that this process had to be given so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
+    """How far the resident memory of a first step rose over that before it, in multiples of the logits; Linux."""
+    labels, logits, weights = random_pixels(arguments.shape, arguments.seed)
+    loss = our_losses(weights)[arguments.loss]
+    compiled_step(loss, labels[:, :8, :8], logits[:, :8, :8])()  # what the libraries load once does not count
+    step = compiled_step(loss, labels, logits)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    step()
+    return {"ratio": (resident("VmHWM") - before) / logits.nbytes}
+
+
+def resident(key: str) -> int:
+    """Bytes of this process that are resident now (VmRSS) or were at most (VmHWM)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+CHILDREN: dict[str, Callable[[argparse.Namespace], Any]] = {"times": measure_times, "memory": measure_memory}
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+def peak_memory(shape: tuple[int, ...], seed: int) -> dict[str, float]:
+    """`measure_memory` of each of our losses."""
+    names = our_losses(np.ones(shape[-1], np.float32))
+    return {f"seg {name}": child("memory", shape, {}, "--loss", name, "--seed", str(seed))["ratio"] for name in names}
+
+
+def print_times(rows: dict[str, tuple[float, float, float]], memory: dict[str, float]) -> None:
+    """The medians as a Markdown table."""
+    print(
+        "| loss, forward + backward | ms | processor ms | page faults | peak memory / logits |\n|---|---|---|---|---|"
+    )
+    for name, (wall, processor, faults) in rows.items():
+        peak = f"{memory[name]:.2f}" if name in memory else ""
+        print(f"| {name} | {wall:.1f} | {processor:.1f} | {rows[COPY][0] / wall:.0%} | {faults:.0f} | {peak} |")
+
+
+def print_targets(rows: dict[str, tuple[float, float, float]]) -> None:
+    """The ratios to the peers, and whether they are what they should be, as a Markdown table."""
+    print("\n| ours | peer | ratio | of processor time | target | |\n|---|---|---|---|---|---|")
+    for ours, peer, target in TARGETS:
+        if peer in rows:
+            print_ratio(ours, peer, rows[f"seg {ours}"], rows[peer], target)
+    alone = sorted((rows[f"seg {name}"] for name in ("cross-entropy", "focal", "Dice")), reverse=True)
+    two = [sum(parts) for parts in zip(*alone[:2], strict=True)]
+    print_ratio("cross-entropy + focal + Dice", "two of the three", rows["seg cross-entropy + focal + Dice"], two, 1.0)
+
+
+def print_ratio(ours: str, peer: str, found: Any, reference: Any, target: float) -> None:
+    """One row of `print_targets`."""
+    ratio = found[0] / reference[0]
+    verdict = "met" if ratio <= target else "not met"
+    print(f"| {ours} | {peer} | {ratio:.2f} | {found[1] / reference[1]:.2f} | {target:.2f} | {verdict} |")
 
 
 if __name__ == "__main__":

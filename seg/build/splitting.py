@@ -27,7 +27,7 @@ from seg.data.splitting import (
     stratified_split,
     within_buffer,
 )
-from seg.data.storage import write_bytes
+from seg.data.storage import VolumeSlice, write_bytes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
@@ -55,7 +55,23 @@ class Pool:
     @property
     def names(self) -> list[str]:
         """Each image's path relative to `root`, without its suffix, with forward slashes."""
-        return [Path(os.path.relpath(one.files[0], self.root)).with_suffix("").as_posix() for one in self.samples]
+        return [
+            Path(os.path.relpath(whole_file(one.image), self.root)).with_suffix("").as_posix() for one in self.samples
+        ]
+
+
+def whole_file(file: Path | VolumeSlice) -> Path:
+    """The file of an image or mask.
+
+    Raises:
+        DataError: It is a slice of a volume, which no manifest can name.
+    """
+    if isinstance(file, VolumeSlice):
+        raise DataError(
+            f"{file.path}: is a volume, allowed: images and masks in files of their own; "
+            "data: {name: fractions} splits volumes, each kept whole"
+        )
+    return file
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,9 @@ def write_manifest(path: Path, pool: Pool, assignment: Assignment) -> list[str]:
     beside it, NAME.left_out.csv."""
     rows, left_out = [], []
     for name, sample, split, group in zip(pool.names, pool.samples, assignment.splits, assignment.groups, strict=True):
-        image, mask = (Path(os.path.relpath(file, pool.root)).as_posix() for file in sample.files)
+        image, mask = (
+            Path(os.path.relpath(whole_file(file), pool.root)).as_posix() for file in (sample.image, sample.mask)
+        )
         if split == LEFT_OUT:
             left_out.append((name, image, mask, group))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import assert_never
 
 from seg.build.data import samples
 from seg.checks.survey import Survey, survey_folders, survey_fractions, survey_table
@@ -15,8 +16,7 @@ from seg.errors import DataError
 def survey(config: Config) -> Survey:
     """The pairs of each split and what is wrong with the list; generated scenes are drawn first, where there are none.
 
-    Data of another kind than folders, tables, fractions and scenes is listed by `seg.build.samples`, which refuses a
-    list at its first problem.
+    Slices of volumes are listed by `seg.build.samples`, which refuses a list at its first problem.
 
     Raises:
         DataError: There is nothing to list: no root, no folder of images, or a table of another shape.
@@ -28,6 +28,8 @@ def survey(config: Config) -> Survey:
         write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
+    if not isinstance(data, SceneData) and data.slices is not None:
+        return Survey(root, samples(config))
     match data:
         case FolderData():
             return survey_folders(root, data.images, data.masks, data.mask_suffix)
@@ -46,5 +48,5 @@ def survey(config: Config) -> Survey:
                 seed=data.seed,
                 block_size=data.block_size,
             )
-        case _:
-            return Survey(root, samples(config))
+        case _ as never:
+            assert_never(never)

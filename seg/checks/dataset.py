@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -74,10 +75,12 @@ def check_dataset(
         split, sample = pair
         return split, sample, check_pair(sample, split, survey.root, rules)
 
-    for done, (split, sample, facts) in enumerate(in_order(check, pairs, workers or os.cpu_count() or 1), 1):
-        total.add(split, sample, facts)
-        if progress is not None:
-            progress(done)
+    with warnings.catch_warnings():  # for all threads: a reader's own filter in one of them ends in another
+        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+        for done, (split, sample, facts) in enumerate(in_order(check, pairs, workers or os.cpu_count() or 1), 1):
+            total.add(split, sample, facts)
+            if progress is not None:
+                progress(done)
     findings = [*survey.findings, *total.findings, *total.whole()]
     findings.sort(key=lambda finding: (_GRADE_ORDER[finding.grade], _KIND_ORDER[finding.kind]))
     counts = {split: len(samples) for split, samples in survey.splits.items()}

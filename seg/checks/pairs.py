@@ -16,11 +16,12 @@ from seg.checks.alignment import better_place
 from seg.checks.findings import Finding
 from seg.checks.look import Look, look
 from seg.checks.unknown_labels import describe_unknown
-from seg.data.images import decode_pixels, parse_header, read_image
+from seg.data.images import decode_pixels, parse_header
 from seg.data.mask_counts import components, mask_pixels, value_counts
 from seg.data.masks import BinaryEncoding, MaskEncoding, read_mask
+from seg.data.reading import Bands, read_values
 from seg.data.samples import Sample
-from seg.data.storage import read_bytes, relative_name
+from seg.data.storage import VolumeSlice, read_bytes, relative_name
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -35,7 +36,7 @@ class Rules:
     Attributes:
         labels: The classes.
         encoding: How masks store them.
-        bands: Of an image as the model sees it, 1 or 3.
+        bands: Of an image as the model sees it: how many, or which.
         speck_pixels: Components of fewer pixels are specks.
         near_bits: Images whose hashes differ in at most so many of 64 bits ...
         near_correlation: ... and whose thumbnails correlate at least so much are near duplicates.
@@ -43,7 +44,7 @@ class Rules:
 
     labels: LabelSet
     encoding: MaskEncoding
-    bands: int = 3
+    bands: Bands = 3
     speck_pixels: int = 5
     near_bits: int = 8
     near_correlation: float = 0.7
@@ -114,9 +115,9 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
     """
     names = (relative_name(sample.image, root), relative_name(sample.mask, root))
     on_image, on_mask, on_both = _Notes(split, names[0]), _Notes(split, names[1]), _Notes(split, *names)
-    image = _read(sample.image, "image", on_image, lambda: read_image(sample.image, rules.bands))
+    image = _read(sample.image, "image", on_image, lambda: _values(sample.image, rules.bands))
     mask = _read(sample.mask, "mask", on_mask, lambda: read_mask(sample.mask, rules.labels, rules.encoding), rules)
-    digests = file_digest(sample.image), file_digest(sample.mask)
+    digests = _digest(sample.image, image), _digest(sample.mask, mask)
     image_facts = None if image is None else _image_facts(sample.image, image, digests[0], on_image)
     mask_facts = None if mask is None else _mask_facts(sample.mask, mask, digests[1], rules, on_mask)
     if digests[0] and digests[0] == digests[1]:
@@ -127,7 +128,7 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
 
 
 def _read(
-    path: Path, what: str, notes: _Notes, read: Callable[[], np.ndarray], rules: Rules | None = None
+    path: Path | VolumeSlice, what: str, notes: _Notes, read: Callable[[], np.ndarray], rules: Rules | None = None
 ) -> np.ndarray | None:
     """What `read` returns, or None and the reason why it refuses the file."""
     try:
@@ -141,7 +142,22 @@ def _read(
         return None
 
 
-def _note_refusal(path: Path, what: str, notes: _Notes, text: str) -> None:
+def _values(file: Path | VolumeSlice, bands: Bands) -> np.ndarray:
+    """An image as stored; 0 where a raster names the value as missing. NaN and infinity stay, to be told."""
+    values, missing = read_values(file, bands)
+    if missing is None:
+        return values
+    return np.where(missing & np.isfinite(values), values.dtype.type(0), values)
+
+
+def _digest(file: Path | VolumeSlice, pixels: np.ndarray | None) -> bytes:
+    """What tells whether two files are the same: of their bytes, of a slice its values."""
+    if isinstance(file, VolumeSlice):
+        return b"" if pixels is None else hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+    return file_digest(file)
+
+
+def _note_refusal(path: Path | VolumeSlice, what: str, notes: _Notes, text: str) -> None:
     """A refused file is turned, of a form that is not read (a decoder reads it), or broken (none does)."""
     pixels = _decoded(path)
     if pixels is None:
@@ -152,7 +168,7 @@ def _note_refusal(path: Path, what: str, notes: _Notes, text: str) -> None:
         notes.add("not-finite", problem)
 
 
-def _decoded(path: Path) -> np.ndarray | None:
+def _decoded(path: Path | VolumeSlice) -> np.ndarray | None:
     """The pixels by OpenCV, which is less strict about their form than this project; None for a broken file."""
     try:
         return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -160,9 +176,9 @@ def _decoded(path: Path) -> np.ndarray | None:
         return None
 
 
-def _orientation(path: Path) -> int:
+def _orientation(path: Path | VolumeSlice) -> int:
     try:
-        with Image.open(path) as image:
+        with Image.open(str(path)) as image:
             return int(image.getexif().get(_ORIENTATION, _UPRIGHT))
     except Exception:  # PIL's parsers raise whatever a broken byte leads them to
         return _UPRIGHT
@@ -190,8 +206,8 @@ def not_finite(image: np.ndarray) -> str:
     return f"{nan} values are NaN and {infinite} infinite, of {image.size}; allowed: finite values"
 
 
-def _image_facts(path: Path, image: np.ndarray, digest: bytes, notes: _Notes) -> ImageFacts:
-    form, problem = _form(path), not_finite(image)
+def _image_facts(path: Path | VolumeSlice, image: np.ndarray, digest: bytes, notes: _Notes) -> ImageFacts:
+    form, problem = _form(path, image), not_finite(image)
     if problem:
         notes.add("not-finite", problem)
         return ImageFacts(digest, form, 1.0, False, None)
@@ -205,15 +221,17 @@ def _image_facts(path: Path, image: np.ndarray, digest: bytes, notes: _Notes) ->
     return ImageFacts(digest, form, brightest, constant, look(image))
 
 
-def _form(path: Path) -> str:
+def _form(path: Path | VolumeSlice, image: np.ndarray) -> str:
+    if isinstance(path, VolumeSlice):
+        return f"a {image.dtype} slice"
     try:
         with path.open("rb") as file:
             return str(parse_header(file, path))
     except (DataError, OSError):  # a form that another reader reads
-        return path.suffix.lower()
+        return f"a {image.dtype} raster"
 
 
-def _mask_facts(path: Path, mask: np.ndarray, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
+def _mask_facts(path: Path | VolumeSlice, mask: np.ndarray, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
     labels = rules.labels
     if isinstance(rules.encoding, BinaryEncoding):
         _note_threshold(path, rules.encoding, notes)
@@ -243,12 +261,18 @@ def _contents(mask: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, list[np.n
     return pixels, [components(plane, 2)[1] for plane in planes]
 
 
-def _note_threshold(path: Path, encoding: BinaryEncoding, notes: _Notes) -> None:
+def _note_threshold(path: Path | VolumeSlice, encoding: BinaryEncoding, notes: _Notes) -> None:
     """What the threshold of a binary mask hides: values in between, or no value above it."""
-    data = read_bytes(path)
-    values = decode_pixels(data, parse_header(io.BytesIO(data), path), path)
-    counts = value_counts(values) if values.dtype == np.uint8 else np.bincount(values.ravel())
+    try:
+        data = read_bytes(path)
+        values = decode_pixels(data, parse_header(io.BytesIO(data), path), path)
+    except DataError:  # a raster or a slice
+        return
+    counts = value_counts(values) if values.dtype == np.uint8 else np.bincount(values.ravel(), minlength=256)
+    counts[list(encoding.ignore_values)] = 0
     found = np.flatnonzero(counts)
+    if not len(found):
+        return
     low, high = int(found[0]), int(found[-1])
     if 0 < high <= encoding.threshold:
         text = f"the largest value is {high}, so that threshold {encoding.threshold} makes all of it class 0"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from seg.checks.findings import Finding
-from seg.data.images import IMAGE_SUFFIXES
-from seg.data.samples import REQUIRED_SPLITS, SPLITS, Sample, Splits, natural_key, split_blocks, table_rows
-from seg.data.storage import relative_name
+from seg.data.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
+from seg.data.samples import REQUIRED_SPLITS, SPLITS, Sample, Splits, natural_key, split_blocks, stem, table_rows
+from seg.data.storage import File, relative_name
 from seg.errors import DataError
 
 CLOSE_NAMES = 200  # orphans; of more no similar names are looked for, which takes their number squared
@@ -100,9 +100,7 @@ def survey_table(root: Path, table: Path) -> Survey:
             text = f"{table.name}, line {line}: got the split '{row['split']}', allowed: {', '.join(SPLITS)}"
             findings.append(Finding("unknown-split", names, text))
             continue
-        missing = tuple(
-            name for name, path in zip(names, (sample.image, sample.mask), strict=True) if not path.is_file()
-        )
+        missing = tuple(name for name, path in zip(names, sample.files, strict=True) if not path.is_file())
         if missing:
             text = f"{table.name}, line {line}: {' and '.join(missing)} not found"
             findings.append(Finding("missing-file", missing, text, row["split"]))
@@ -126,7 +124,7 @@ def list_findings(splits: Splits, root: Path, required: tuple[str, ...] = REQUIR
 
 def _repeated(splits: Splits, root: Path) -> Iterator[Finding]:
     for split, samples in splits.items():
-        listed: dict[Path, int] = defaultdict(int)
+        listed: dict[File, int] = defaultdict(int)
         for sample in samples:
             listed[sample.image.resolve()] += 1
         for path, count in listed.items():
@@ -156,60 +154,62 @@ def _pairs(
     root: Path, images_folder: Path, masks_folder: Path, mask_suffix: str, split: str
 ) -> tuple[list[Sample], list[Finding]]:
     """The pairs of two folders, and a finding for each file that has no partner."""
-    images, findings = _files_by_stem(images_folder, root, split)
-    masks = images
-    if images_folder.resolve() == masks_folder.resolve():
-        masks = {stem: path for stem, path in images.items() if stem.endswith(mask_suffix)}
-        images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
+    together = images_folder.resolve() == masks_folder.resolve()
+    images, findings = _files_by_stem(images_folder, root, split, MASK_SUFFIXES if together else SAMPLE_SUFFIXES)
+    if together:
+        masks = {name: path for name, path in images.items() if name.endswith(mask_suffix)}
+        images = {name: path for name, path in images.items() if not name.endswith(mask_suffix)}
     else:
-        masks, more = _files_by_stem(masks_folder, root, split)
+        masks, more = _files_by_stem(masks_folder, root, split, MASK_SUFFIXES)
         findings += more
-    wanted = {stem + mask_suffix for stem in images}
-    without_mask = {stem: path for stem, path in images.items() if stem + mask_suffix not in masks}
-    without_image = {stem: path for stem, path in masks.items() if stem not in wanted}
+    wanted = {name + mask_suffix for name in images}
+    without_mask = {name: path for name, path in images.items() if name + mask_suffix not in masks}
+    without_image = {name: path for name, path in masks.items() if name not in wanted}
     for kind, orphans, others, folder, change in (
-        ("orphan-image", without_mask, without_image, masks_folder, lambda stem: stem + mask_suffix),
-        ("orphan-mask", without_image, without_mask, images_folder, lambda stem: stem.removesuffix(mask_suffix)),
+        ("orphan-image", without_mask, without_image, masks_folder, lambda name: name + mask_suffix),
+        ("orphan-mask", without_image, without_mask, images_folder, lambda name: name.removesuffix(mask_suffix)),
     ):
         partner = "mask" if kind == "orphan-image" else "image"
-        for stem, path in orphans.items():
+        for name, path in orphans.items():
             close = []
             if len(orphans) <= CLOSE_NAMES and len(others) <= CLOSE_NAMES:
-                close = difflib.get_close_matches(change(stem), others, 1, cutoff=0.6)
+                close = difflib.get_close_matches(change(name), others, 1, cutoff=0.6)
             hint = f"; the most alike without a partner: {others[close[0]].name}" if close else ""
-            text = f"no {partner} {change(stem)}.* in {relative_name(folder, root)}{hint}"
+            text = f"no {partner} {change(name)}.* in {relative_name(folder, root)}{hint}"
             findings.append(Finding(kind, (relative_name(path, root),), text, split))
     samples = [
-        Sample(images[stem], masks[stem + mask_suffix])
-        for stem in sorted(images, key=natural_key)
-        if stem + mask_suffix in masks
+        Sample(images[name], masks[name + mask_suffix])
+        for name in sorted(images, key=natural_key)
+        if name + mask_suffix in masks
     ]
     return samples, findings
 
 
-def _files_by_stem(folder: Path, root: Path, split: str) -> tuple[dict[str, Path], list[Finding]]:
+def _files_by_stem(
+    folder: Path, root: Path, split: str, suffixes: Sequence[str]
+) -> tuple[dict[str, Path], list[Finding]]:
     """Stem -> image file, in natural order; of several with one stem the first. Hidden files are not looked at."""
     entries = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     shown = sorted((path for path in entries if not path.name.startswith(".")), key=lambda path: natural_key(path.name))
     by_stem: dict[str, list[Path]] = defaultdict(list)
     ignored = []
     for path in shown:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            by_stem[path.stem].append(path)
+        if path.name.lower().endswith(tuple(suffixes)):
+            by_stem[stem(path)].append(path)
         else:
             ignored.append(relative_name(path, root))
     findings = [
         Finding(
             "ambiguous-stem",
             tuple(relative_name(path, root) for path in paths),
-            f"{len(paths)} files with the stem '{stem}'; only the first was checked further; allowed: one",
+            f"{len(paths)} files with the stem '{name}'; only the first was checked further; allowed: one",
             split,
         )
-        for stem, paths in by_stem.items()
+        for name, paths in by_stem.items()
         if len(paths) > 1
     ]
     if ignored:
         more = f" and {len(ignored) - NAMED} more" if len(ignored) > NAMED else ""
-        text = f"{len(ignored)} file(s) in {relative_name(folder, root)}{more}; read: {' '.join(IMAGE_SUFFIXES)}"
+        text = f"{len(ignored)} file(s) in {relative_name(folder, root)}{more}; read: {' '.join(suffixes)}"
         findings.append(Finding("ignored-files", tuple(ignored[:NAMED]), text, split))
-    return {stem: paths[0] for stem, paths in by_stem.items()}, findings
+    return {name: paths[0] for name, paths in by_stem.items()}, findings

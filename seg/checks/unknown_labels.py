@@ -40,8 +40,9 @@ def describe_unknown(path: File, labels: LabelSet, encoding: MaskEncoding, error
     try:
         match encoding:
             case IndexEncoding() | PaletteEncoding():
-                return _unknown_values(value_counts(read_mask(path, _any_value(), encoding)), labels)
-            case ColourEncoding():
+                stored = read_mask(path, _any_value(), type(encoding)())
+                return _unknown_values(value_counts(stored), labels, encoding.ignore_values)
+            case ColourEncoding(tolerance=0):
                 return _unknown_colours(path, labels, encoding)
     except DataError:  # 16-bit values beyond 255, which the error names
         pass
@@ -53,15 +54,16 @@ def _any_value() -> LabelSet:
     return LabelSet.from_names([str(value) for value in range(255)], 255)
 
 
-def _unknown_values(counts: np.ndarray, labels: LabelSet) -> str:
-    known = {*range(labels.num_classes), labels.ignore_index}
+def _unknown_values(counts: np.ndarray, labels: LabelSet, ignored: tuple[int, ...]) -> str:
+    known = {*range(labels.num_classes), labels.ignore_index, *ignored}
     unknown = [value for value in np.flatnonzero(counts).tolist() if value not in known]
     unknown.sort(key=lambda value: (-counts[value], value))
     listed = ", ".join(
         f"{value} in {counts[value]} pixels ({_nearest_value(value, labels)})" for value in unknown[:LISTED]
     )
     more = f" and {len(unknown) - LISTED} more values" if len(unknown) > LISTED else ""
-    allowed = f"0 to {labels.num_classes - 1} and {labels.ignore_index} (void)"
+    void = ", ".join(map(str, sorted({labels.ignore_index, *ignored})))
+    allowed = f"0 to {labels.num_classes - 1} and {void} (void)"
     clue = ""
     if len(unknown) >= MANY:
         clue = "; so many values come from interpolation or lossy compression: resize by nearest pixel, store as PNG"

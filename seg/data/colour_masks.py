@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,8 @@ from seg.data.mask_encodings import ColourEncoding
 from seg.data.storage import File
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
+
+MOVED = 512  # above every label + 1
 
 
 def labels_of_colours(
@@ -33,8 +37,29 @@ def labels_of_colours(
         ConfigError: A void colour is also a class colour.
     """
     codes = _codes(rgb)
-    colours = (*labels.colours, *encoding.void_colours)
-    # Entries are the label + 1, 0 is unmapped. np.zeros gives untouched memory: only pages of colours met are filled.
+    table = _kept_table(labels, encoding) if encoding.tolerance else _table(labels, encoding)
+    mapped = table.take(codes)
+    if not mapped.all():
+        unmapped = mapped == 0
+        found, counts = np.unique(codes[unmapped], return_counts=True)
+        nearest, squares = _nearest(found, (*labels.colours, *encoding.void_colours))
+        if squares.max() > encoding.tolerance**2:
+            raise _unmapped_colour(found, counts, nearest, squares, labels, encoding, path)
+        # Several threads may write here: all write the same.
+        table[found] = np.where(nearest < labels.num_classes, nearest, labels.ignore_index) + 1 + MOVED
+        mapped[unmapped] = table.take(codes[unmapped])
+    moved = 0
+    if encoding.tolerance:
+        moved = int(np.count_nonzero(mapped > MOVED))
+        mapped &= MOVED - 1
+    return (mapped - 1).astype(np.uint8), moved
+
+
+def _table(labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
+    """(2^24,) uint16: for each colour its label + 1, plus `MOVED` if it is not the class's own; 0 is not known yet.
+
+    np.zeros gives untouched memory: only pages of colours that are met are ever filled.
+    """
     table = np.zeros(1 << 24, np.uint16)
     table[_codes(np.array([labels.colours], np.uint8))[0]] = np.arange(1, labels.num_classes + 1)
     for colour in encoding.void_colours:
@@ -42,18 +67,11 @@ def labels_of_colours(
             name = labels.names[labels.colours.index(colour)]
             raise ConfigError(f"void_colours: {list(colour)} is the colour of class '{name}', allowed: other colours")
         table[_codes(np.array([[colour]], np.uint8))[0]] = labels.ignore_index + 1
-    mapped = table.take(codes)
-    moved = 0
-    if not mapped.all():
-        unmapped = mapped == 0
-        found, counts = np.unique(codes[unmapped], return_counts=True)
-        nearest, squares = _nearest(found, colours)
-        if squares.max() > encoding.tolerance**2:
-            raise _unmapped_colour(found, counts, nearest, squares, labels, encoding, path)
-        moved = int(counts.sum())
-        table[found] = np.where(nearest < labels.num_classes, nearest, labels.ignore_index) + 1
-        mapped[unmapped] = table.take(codes[unmapped])
-    return (mapped - 1).astype(np.uint8), moved
+    return table
+
+
+# With a tolerance thousands of colours are looked for; kept, they are found once and not in each file: 32 MB a table.
+_kept_table = lru_cache(maxsize=2)(_table)
 
 
 def _codes(rgb: np.ndarray) -> np.ndarray:

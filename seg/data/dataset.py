@@ -172,8 +172,8 @@ class BatchLoader:
         try:
             futures = [self._pool.submit(self._load, *pair) for pair in zip(draws, images, strict=True)]
             maps = [future.result() for future in futures]
-        except RuntimeError:
-            if futures or not self._pool._shutdown:
+        except RuntimeError as error:
+            if futures or "shutdown" not in str(error):
                 raise
             # Python is at its end, and no one will see this batch; TensorFlow would report an error.
             maps = [self._load(*pair) for pair in zip(draws, images, strict=True)]

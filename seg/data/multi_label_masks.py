@@ -97,7 +97,9 @@ def planes_size(file: Path | VolumeSlice) -> tuple[int, int]:
         DataError: The file is missing, or no TIFF of 8-bit planes of one size.
     """
     if isinstance(file, VolumeSlice):
-        raise DataError(f"{file}: is a slice of a volume, allowed with labels.encoding multi_label: a file a sample")
+        raise DataError(
+            f"{file}: multi-label masks are TIFFs of a page a class; allowed with data.slices: another encoding"
+        )
     try:
         with file.open("rb") as opened:
             header = _header(opened, file, file.stat().st_size)

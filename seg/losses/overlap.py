@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from keras import ops
 
-from seg.losses.pixels import Tensor, check_choice, count, one_hot, softmax, sum_rows
+from seg.losses.pixels import Tensor, check_choice, count, log_sum_exp, one_hot, probabilities, select_label, sum_rows
 from seg.losses.replicas import mean_over_replicas, sum_over_replicas
 
 REDUCTIONS = ("batch", "image")
@@ -31,14 +33,52 @@ def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: 
         ValueError: `reduction` is neither `batch` nor `image`.
     """
     labelled, num_valid = label_counts(labels, logits.shape[-1], ignore_index=ignore_index, reduction=reduction)
-    axes = pixel_axes(reduction)
-    valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)  # (N, H, W, 1)
-    targets = ops.logical_and(one_hot(labels, logits.shape[-1]), valid)  # (N, H, W, C)
-    probabilities = softmax(logits)
-    overlap = sum_rows(ops.where(targets, probabilities, 0.0), axes)
-    predicted = sum_rows(ops.where(valid, probabilities, 0.0), axes)
+    overlap, predicted = ops.unstack(_probability_sums(labels, logits, ignore_index, pixel_axes(reduction)), num=2)
     sums = overlap, predicted, labelled, num_valid
     return ClassSums(*map(sum_over_replicas, sums) if reduction == "batch" else sums)
+
+
+def _probability_sums(labels: Tensor, logits: Tensor, ignore_index: int, axes: tuple[int, ...]) -> Tensor:
+    """(2, C) or (2, N, C): the sums of p t and of p over the valid pixels.
+
+    With a gradient written by hand, p_ic (d_ic - sum_k p_ik d_ik) for the gradient d_ic of p_ic: both directions
+    compute the probabilities anew from planes (N, H, W) and keep no array as large as the logits.
+    """
+
+    @ops.custom_gradient
+    def of_logits(logits: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        highest, log_sum = log_sum_exp(labels, logits)
+        log_sum = ops.where(ops.not_equal(labels, ignore_index), log_sum, float("inf"))  # p is 0 at void pixels
+
+        def gradient(upstream: Tensor) -> Tensor:
+            of_overlap, of_predicted = ops.unstack(ops.reshape(upstream, (2, -1, 1, 1, logits.shape[-1])), num=2)
+            mean = _mean_gradient(labels, logits, highest, log_sum, of_overlap, of_predicted)
+            of_probabilities = of_predicted + ops.where(one_hot(labels, logits.shape[-1]), of_overlap, 0.0)
+            return probabilities(logits, highest, log_sum) * (of_probabilities - ops.expand_dims(mean, -1))
+
+        p_label = ops.exp(select_label(labels, ops.unstack(logits, axis=-1)) - highest - log_sum)  # (N, H, W)
+        overlap = predicted = 0.0
+        for rows in _row_groups(labels):
+            is_label = one_hot(labels[rows], logits.shape[-1])
+            predicted = predicted + probabilities(logits[rows], highest[rows], log_sum[rows])
+            overlap = overlap + ops.where(is_label, ops.expand_dims(p_label[rows], -1), 0.0)
+        return ops.stack([sum_rows(overlap, axes), sum_rows(predicted, axes)]), gradient
+
+    return of_logits(logits)
+
+
+def _mean_gradient(
+    labels: Tensor, logits: Tensor, highest: Tensor, log_sum: Tensor, of_overlap: Tensor, of_predicted: Tensor
+) -> Tensor:
+    """sum_c p_ic d_ic of each pixel, (N, H, W), from the gradients of the sums, (1 or N, 1, 1, C)."""
+    total = norm = 0.0
+    planes = (ops.unstack(values, axis=-1) for values in (logits, of_overlap, of_predicted))
+    for index, (logit, label_part, part) in enumerate(zip(*planes, strict=True)):
+        p = ops.exp(logit - highest - log_sum)
+        total = total + p * (part + ops.where(ops.equal(labels, index), label_part, 0.0))
+        norm = norm + p
+    # The norm is 1, rounded, or 0 at void. Divided last: XLA then keeps this plane, and otherwise one of exp a class.
+    return total / ops.maximum(norm, 0.5)
 
 
 def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reduction: str) -> tuple[Tensor, Tensor]:
@@ -49,8 +89,18 @@ def label_counts(labels: Tensor, num_classes: int, *, ignore_index: int, reducti
     """
     check_choice("reduction", reduction, REDUCTIONS)
     axes = (*pixel_axes(reduction), 2)
-    valid = ops.expand_dims(ops.not_equal(labels, ignore_index), -1)
-    return count(ops.logical_and(one_hot(labels, num_classes), valid), axes), count(valid, axes)
+    valid = ops.not_equal(labels, ignore_index)
+    valid_labels = ops.where(valid, labels, -1)
+    hits = sum(ops.cast(one_hot(valid_labels[rows], num_classes), "int32") for rows in _row_groups(labels))
+    return ops.cast(ops.sum(hits, axis=axes), "float32"), count(ops.expand_dims(valid, -1), axes)
+
+
+def _row_groups(labels: Tensor) -> list[tuple[slice, slice]]:
+    """Indices of every 8th row, if the height is known and so divisible: the groups' arrays (N, H / 8, W, C) are added
+    up while they are computed, so that what has to be written before it is summed is an eighth of the logits."""
+    height = labels.shape[1]
+    step = 1 if height is None else max(math.gcd(height, 8), 1)
+    return [(slice(None), slice(first, None, step)) for first in range(step)]
 
 
 def pixel_axes(reduction: str) -> tuple[int, ...]:

@@ -35,26 +35,23 @@ def class_shares(
     terms = loss.terms if isinstance(loss, Combined) else [(1.0, loss)]
     if class_weights is not None:
         terms = [(coefficient, term.reweighted(class_weights)) for coefficient, term in terms]
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        total = tf.add_n([coefficient * term.call(labels, logits) for coefficient, term in terms])
-    lengths = tf.norm(tape.gradient(total, logits), axis=-1)  # (N, H, W)
-    num_classes = logits.shape[-1]
-    parts = tf.add_n([coefficient * _loss_parts(term, labels, logits) for coefficient, term in terms])
-    return _by_label(tf.ones_like(lengths), labels, num_classes), parts, _by_label(lengths, labels, num_classes)
-
-
-def _loss_parts(term: SegmentationLoss, labels: Tensor, logits: Tensor) -> Tensor:
-    """(C,): what each class adds to an uncoefficiented term."""
-    if isinstance(term, OverlapLoss):
-        return term.class_parts(labels, logits)
-    # Such a loss is a sum over pixels of weight x l_i / denominator: its slope along a pixel's weight is that pixel's
-    # addend, whatever the loss and its denominator are.
+    # A loss of pixels is a sum over pixels of weight x l_i / denominator: its slope along a pixel's weight is that
+    # pixel's addend, whatever the loss and its denominator are. So one pass backward gives both.
     weights = tf.ones(tf.shape(labels))
+    num_classes = logits.shape[-1]
+    total, parts = tf.zeros(()), tf.zeros(num_classes)
     with tf.GradientTape() as tape:
-        tape.watch(weights)
-        value = term.call(labels, logits, weights)
-    return _by_label(tape.gradient(value, weights), labels, logits.shape[-1])
+        tape.watch((logits, weights))
+        for coefficient, term in terms:
+            if isinstance(term, OverlapLoss):
+                addends = coefficient * term.class_parts(labels, logits)
+                total, parts = total + tf.reduce_sum(addends), parts + addends
+            else:
+                total += coefficient * term.call(labels, logits, weights)
+    slopes, addends = tape.gradient(total, (logits, weights), unconnected_gradients="zero")
+    lengths = tf.norm(slopes, axis=-1)  # (N, H, W)
+    parts += _by_label(addends, labels, num_classes)
+    return _by_label(tf.ones_like(lengths), labels, num_classes), parts, _by_label(lengths, labels, num_classes)
 
 
 def _by_label(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -82,9 +82,6 @@ class ValidationWatch:
         self.model, self.labels, self.watched, self.picture = model, labels, watched, picture or stretched
         self.findings: Findings | None = None  # of the validation that runs or has run; None: it is not looked at
         self._step = self._logging_step()
-        # Not compiled by XLA: that takes longer than it saves in the few looks of a short run.
-        self._observe = tf.function(self._observed, reduce_retracing=True)
-        self._share = tf.function(self._shared, reduce_retracing=True)
         self._replaced: Any = None
         self._position = self._batches = 0
         self._waiting: _Seen | None = None
@@ -171,12 +168,13 @@ class ValidationWatch:
         for x, y, z in zip(local(images), local(labels), logits, strict=True):
             if not self._is_readable(x, y, z):
                 continue
-            prediction, histograms = self._observe(y, z)
+            prediction, histograms = self._observed(y, z)
             shares = None
             divided = has_class_shares(self.model.loss) and not self.labels.multi_label
             if divided and self._batches % SHARES_EVERY == 0:
                 thin = max(1, math.ceil(math.sqrt(math.prod(z.shape) / SHARE_LOGITS)))
-                shares = self._share(y[:, ::thin, ::thin], z[:, ::thin, ::thin], *self._online_weights())
+                thinned = y[:, ::thin, ::thin], z[:, ::thin, ::thin]
+                shares = class_shares(self.model.loss, *thinned, *self._online_weights())
             self._note(_Seen(x, y, prediction, histograms, shares))
         self._batches += 1
 
@@ -194,15 +192,13 @@ class ValidationWatch:
         return [] if online is None else [online.current()]
 
     def _observed(self, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The prediction, uint8, and the histograms. No graph: to trace one takes longer than a run's looks do."""
         best = logits > 0 if self.labels.multi_label else tf.argmax(logits, axis=-1, output_type=tf.int32)
         prediction = tf.cast(best, tf.uint8)
         classes = list(self.watched.curve_classes)
         if not classes:
             return prediction, None
         return prediction, probability_histogram(labels, logits, classes, ignore_index=self.labels.ignore_index)
-
-    def _shared(self, labels: Tensor, logits: Tensor, *online: Tensor) -> Any:
-        return class_shares(self.model.loss, labels, logits, *online)
 
     def _note(self, seen: _Seen | None) -> None:
         """Takes in the batch before `seen`, which takes its place."""

@@ -220,7 +220,7 @@ def pages(folder: Folder) -> bytes:
 
 
 def float_tiff(folder: Folder, *broken: float) -> bytes:
-    values = GRAY(folder).astype(np.float32)
+    values = folder.image("val/1")[..., 0].astype(np.float32)
     values[0, : len(broken)] = broken
     return cv2.imencode(".tiff", values)[1].tobytes()
 
@@ -239,11 +239,10 @@ UNSUPPORTED_IMAGES: dict[str, tuple[Callable[[Folder], bytes], str]] = {
     ),
     "CMYK JPEG": (lambda f: encoded(Image.fromarray(RGB(f)).convert("CMYK"), "JPEG"), "is a CMYK JPEG"),
     "several pages": (pages, "several pages"),
-    "float TIFF": (float_tiff, "32-bit float values"),
-    "GIF": (lambda f: encoded(Image.fromarray(GRAY(f)), "GIF"), "is no image that can be read"),
+    "GIF": (lambda f: encoded(Image.fromarray(GRAY(f)), "GIF"), "is a GIF, which only a mask may be"),
     "BMP": (lambda f: encoded(RGB(f), "BMP"), "is no image that can be read"),
     "WebP": (lambda f: encoded(RGB(f), "WEBP", lossless=True), "is no image that can be read"),
-    "signed TIFF": (lambda f: encoded(Image.fromarray(GRAY(f).astype(np.int32)), "TIFF"), "signed integer values"),
+    "signed TIFF": (lambda f: encoded(Image.fromarray(GRAY(f).astype(np.int32)), "TIFF"), "holds int32 values"),
 }
 for what, (make, text) in UNSUPPORTED_IMAGES.items():
     case(f"image: {what}", replaced("images/train/0.png", make), ("unsupported-image", "images/train/0.png"), says=text)
@@ -265,7 +264,7 @@ for what, values in {"NaN": (np.nan,), "infinity": (np.inf, -np.inf), "both": (n
         f"{what} in a float image",
         replaced("images/val/1.tif", lambda f, v=values: float_tiff(f, *v)),
         ("not-finite", "images/val/1.tif"),
-        ("unsupported-image", "images/val/1.tif"),
+        ("mixed-images", "images/val/1.tif"),
     )
 
 MASK = "masks/train/0.png"
@@ -275,7 +274,11 @@ UNSUPPORTED_MASKS: dict[str, tuple[str, Callable[[Folder], bytes], str]] = {
     "palette": ("index", lambda f: paletted(f.mask("train/0")), "for this file use the encoding 'palette'"),
     "gray for palette": ("palette", lambda f: encoded(f.mask("train/0")), "reads a palette PNG"),
     "RGB for palette": ("palette", lambda f: encoded(f.image("val/0")), "for this file use the encoding 'colour'"),
-    "gray for colour": ("colour", lambda f: encoded(GRAY(f)), "for this file use the encoding 'index' or 'binary'"),
+    "gray for colour": (
+        "colour",
+        lambda f: encoded(GRAY(f)),
+        "use the encoding 'index', 'values' or 'binary'",
+    ),
     "JPEG for colour": ("colour", lambda f: encoded(f.mask("train/0"), "JPEG"), "is a JPEG"),
     "colours for binary": ("binary", lambda f: encoded(f.image("val/0")), "for this file use the encoding 'colour'"),
     "palette for binary": ("binary", lambda f: paletted(f.mask("train/0")), "reads a gray image"),
@@ -285,7 +288,6 @@ UNSUPPORTED_MASKS: dict[str, tuple[str, Callable[[Folder], bytes], str]] = {
         lambda f: cv2.imencode(".png", f.mask("train/0").astype(np.uint16) * 257)[1].tobytes(),
         "'colour' allows 8 bits",
     ),
-    "float": ("index", float_tiff, "32-bit float values"),
     "two pages": ("index", pages, "several pages"),
 }
 for what, (kind, make, text) in UNSUPPORTED_MASKS.items():
@@ -468,6 +470,12 @@ case(
     replaced("images/train/3.png", lambda f: encoded(f.image("train/3")[..., 0].copy())),
     ("mixed-images", "images/train/3.png"),
     says="is an 8-bit gray PNG, where 7 of 8 images are an 8-bit RGB",
+)
+case(
+    "a float image among 8-bit",
+    replaced("images/val/1.tif", float_tiff),
+    ("mixed-images", "images/val/1.tif"),
+    says="is a float32 raster",
 )
 case(
     "a 16-bit image among 8-bit",

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from seg.data.copy_paste import CopyPaste
-from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches, user_errors
+from seg.data.dataset import (
+    BatchLoader,
+    Preprocessing,
+    TrainingLoader,
+    evaluation_batches,
+    load_pair,
+    training_batches,
+    user_errors,
+)
 from seg.data.draws import epoch_order
 from seg.data.mask_index import index_masks
 from seg.data.masks import IndexEncoding
@@ -350,3 +358,27 @@ def test_a_cache_changes_nothing(samples: list[Sample], everything: dict, disk: 
 def test_aimed_crops_need_an_augmentation(samples: list[Sample], everything: dict) -> None:
     with pytest.raises(ValueError, match="got aimed crops or copy_paste without an augmentation, allowed: with one"):
         batches(samples, None, **everything)
+
+
+@pytest.mark.parametrize("end", ["of the pool", "of Python"])
+def test_a_stream_that_is_left_when_python_ends_is_quiet(
+    samples: list[Sample], end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow may ask for batches until the last moment, when no thread may be started any more."""
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, None, 0)
+    load = BatchLoader(loader, 3, workers=2)
+    draws = np.array([(0, 1, 0, -1), (0, 4, 0, -1)])
+    before = load(draws)
+    if end == "of the pool":
+        load._pool.shutdown()
+    else:
+        monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+    for whole, again in zip(before, load(draws), strict=True):
+        np.testing.assert_array_equal(whole, again)
+
+
+def test_an_error_of_a_loader_is_no_end_of_python(samples: list[Sample]) -> None:
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, None, 0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a pump's shutdown"):
+        patch.setattr(TrainingLoader, "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("a pump's shutdown")))
+        BatchLoader(loader, 3, workers=2)(np.array([(0, 1, 0, -1)]))

@@ -11,6 +11,7 @@ import pytest
 import seg.data.sources as sources
 from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches, user_errors
 from seg.data.masks import IndexEncoding
+from seg.data.pixel_cache import PixelCache
 from seg.data.preprocessing import ValueRange
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation
@@ -98,3 +99,10 @@ def test_evaluation_tiles_hold_every_labelled_pixel_once(
         np.testing.assert_array_equal(counts, expected)
     top_left = tiles[0][0][0]
     np.testing.assert_array_equal(top_left, whole[0][0][0][:72, :72])
+
+
+def test_what_needs_whole_images_is_refused(samples: list[Sample]) -> None:
+    settings = {"batch_size": 1, "seed": 0, "epochs": 1}
+    message = r"i0\.tif: is read by windows or slices, .* which input\.cache does not work with; allowed: leave it out"
+    with pytest.raises(DataError, match=message):
+        training_batches(samples, LABELS, ENCODING, PLAIN, AUGMENT, cache=PixelCache(10**6, "test"), **settings)

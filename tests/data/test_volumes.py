@@ -14,6 +14,7 @@ from PIL import Image
 
 import seg.data.volumes as volumes
 from seg.data.masks import IndexEncoding, read_mask
+from seg.data.multi_label_masks import planes_size
 from seg.data.reading import image_size, read_values
 from seg.data.samples import Sample, samples_from_fractions
 from seg.data.storage import VolumeSlice, common_folder, file_state, read_bytes, relative_name
@@ -278,6 +279,13 @@ def test_mask_values_of_a_volume(tmp_path: Path) -> None:
     part = VolumeSlice(write_volume(tmp_path / "minus.nii.gz", mask), 1, 2)
     with pytest.raises(DataError, match=r"minus\.nii\.gz .*: label value -1 in 1 pixels; allowed: 0 to 2"):
         read_mask(part, labels, IndexEncoding())
+
+
+def test_multi_label_masks_are_no_volumes(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"m\.tif \(slice 0 along axis 0\): multi-label masks are TIFFs of a page a class"
+    ):
+        planes_size(VolumeSlice(tmp_path / "m.tif", 0, 0))
 
 
 # --- slices as files ---

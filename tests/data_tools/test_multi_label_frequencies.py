@@ -46,7 +46,7 @@ def test_json_csv_and_the_counts_that_train_takes(folder: Path, tmp_path: Path, 
     counts = MultiLabelCounts.load(paths["out"])
     assert counts.num_images == 2 and counts.pixel_counts.tolist() == [2, 1]  # of train alone
     content = json.loads(paths["json"].read_text())
-    assert content["pos_weights"]["inverse_frequency"] == {"tree": 2.5, "water": 7}
+    assert content["pos_weights"]["inverse_frequency"] == pytest.approx({"tree": 2.5, "water": 7}, rel=1e-12)  # float64
     assert content["splits"]["val"]["shares"] == {"tree": 2 / 7, "water": 1 / 8}
     with paths["csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -54,7 +54,7 @@ def test_json_csv_and_the_counts_that_train_takes(folder: Path, tmp_path: Path, 
         ("train", "tree", "2", "7"),
         ("train", "water", "1", "8"),
     ]
-    assert float(rows[1]["pos_weight inverse_frequency"]) == 7
+    assert float(rows[1]["pos_weight inverse_frequency"]) == pytest.approx(7, rel=1e-12)
 
 
 def test_a_class_that_is_nowhere_is_told(folder: Path, capsys) -> None:

@@ -12,8 +12,11 @@ from PIL import Image
 
 from data_tools.split_dataset import main
 from seg import build
+from seg.build.splitting import whole_file
 from seg.config import load_config
 from seg.data.multi_label_masks import write_planes
+from seg.data.storage import VolumeSlice
+from seg.errors import DataError
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "aerial_city"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -230,3 +233,10 @@ def test_real_tiles_by_configuration(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*options, "--out", str(tmp_path / "p.csv")]) == 0
     assert "built_up" in capsys.readouterr().out
     assert len(rows(tmp_path / "p.csv")) + len(rows(tmp_path / "p.left_out.csv")) == 100
+
+
+def test_volumes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="v.nii: is a volume, allowed: images and masks in files of their own; data: {na"
+    ):
+        whole_file(VolumeSlice(tmp_path / "v.nii", 0, 3))
