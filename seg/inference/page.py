@@ -19,12 +19,13 @@ from seg.metrics.iou import OVERALL, PER_CLASS
 
 JPEG_QUALITY = 88
 PICTURE_SIDE = 360  # pixels of one part of a panel at most, so that 30 panels stay below 2 MB
+PARTS = 4  # of a panel, side by side; captions and legends make it higher
 Cell = str | tuple[str, float | None]  # text, or text and what it is sorted by
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image | labels | prediction panel: (H, W, 3) uint8 RGB, and what stands below it."""
+    """An image | labels | prediction | errors panel: (H, W, 3) uint8 RGB, and what stands below it."""
 
     class_name: str
     which: str
@@ -195,7 +196,7 @@ def _picture_section(pictures: Sequence[Picture], labels: LabelSet) -> str:
         f'<span><i style="background:rgb{colour}"></i>{html.escape(name)}</span> '
         for name, colour in zip(labels.names, labels.colours, strict=True)
     )
-    parts = [f'<p>Image, labels (void is black), prediction.</p><p class="legend">{swatches}</p>']
+    parts = [f'<p>Image, labels (void is black), prediction, errors.</p><p class="legend">{swatches}</p>']
     for picture in pictures:
         caption = html.escape(f"{picture.class_name}, {picture.which}: {picture.caption}")
         parts.append(f"<figure>{_jpeg(caption, picture.pixels)}<figcaption>{caption}</figcaption></figure>")
@@ -241,7 +242,7 @@ def _chart_section(title: str, png: bytes) -> str:
 
 def _jpeg(title: str, pixels: np.ndarray) -> str:
     """A picture of at most `PICTURE_SIDE` pixels a part; colours are kept sharp (4:4:4)."""
-    scale = min(1.0, PICTURE_SIDE / pixels.shape[0], 3 * PICTURE_SIDE / pixels.shape[1])
+    scale = min(1.0, 1.5 * PICTURE_SIDE / pixels.shape[0], PARTS * PICTURE_SIDE / pixels.shape[1])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

@@ -92,4 +92,4 @@ def test_no_rare_class_no_objects(made_up):
 def test_large_pictures_are_reduced(made_up):
     text, _ = page(made_up(), [picture(2000)])
     data = base64.b64decode(re.search(r'data:image/jpeg;base64,([^"]+)"', text)[1])
-    assert cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape == (360, 1080, 3)
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape == (480, 1440, 3)

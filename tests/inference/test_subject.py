@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.data.samples import Sample
 from seg.errors import ConfigError, DataError
+from seg.inference import subject as module
+from seg.inference.results import image_rows
 from seg.inference.settings import Settings
 from seg.inference.subject import Subject, check_comparable, comparison
 
@@ -90,3 +93,24 @@ def test_the_split_must_be_there_and_the_loss_must_fit(tiny_config, subject):
     found = opened(config, subject.counts, Settings(split="val"))
     assert found.weights.tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert [len(found.samples), len(found.val)] == [2, 2] and found.posterior_weights is None
+
+
+class Echo:
+    """A model whose logits are its images."""
+
+    def predict_on_batch(self, images):
+        return images
+
+
+def test_the_views_of_a_large_raster_are_one_image(subject, monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 7, (4, 1, 6, 6)).astype(np.uint8)
+    labels[1, :, :, :3] = 255  # the second view's margin
+    logits = 5 * np.eye(8, 7, dtype=np.float32)[np.where(labels == 255, 7, labels)]
+    a, b, c = subject.samples
+    views = [SimpleNamespace(sample=sample) for sample in (a, a, b, c)]
+    monkeypatch.setattr(module, "evaluation_views", lambda samples, preprocessing: views)
+    monkeypatch.setattr(Subject, "_batches", lambda self, samples: zip(logits, labels, strict=True))
+    scores = subject.scores(subject.predictor(Echo()))[0]
+    assert scores.sums[:, :, 1].sum(axis=1).tolist() == [36 + 18, 36, 36]
+    assert scores.total.matrix.sum() == 126 and len(subject.results([scores])["classes"]) == 7
+    assert len(list(image_rows(scores, subject.names, subject.image_names(), subject.groups()))) == 1 + 3
