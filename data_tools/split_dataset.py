@@ -34,7 +34,9 @@ from seg.data.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
-LEVELS = 4  # a fifth to two fifths less deviation of the splits' class shares on aerial tiles than random (docs/masks.md)
+LEVELS = (
+    4  # a fifth to two fifths less deviation of the splits' class shares on aerial tiles than random (docs/masks.md)
+)
 LISTED = 10  # left-out tiles on the screen; the CSV has all
 PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 

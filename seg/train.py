@@ -15,16 +15,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from seg.config import Config, dump_config, load_config
+from seg.config import Config, load_config
 from seg.errors import ConfigError, DataError, run_command
 
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.data.samples import Sample, Splits
+    from seg.data.samples import Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
-    from seg.training.callbacks import SegmentationTensorBoard
     from seg.training.preparation import Preparation
     from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
@@ -82,6 +81,7 @@ def train(config: Config, run: RunDir) -> None:
     num_gpus = start_tensorflow()
     from seg.data.dataset import user_errors
     from seg.data.draws import steps_per_epoch
+    from seg.training.run_board import run_board
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
     start_run(run, config, splits, prepared)
@@ -90,7 +90,7 @@ def train(config: Config, run: RunDir) -> None:
     with user_errors(), resume_hint(run):
         val = build.evaluation_data(config, splits["val"], prepared.statistics)
         if not finished(config, log):
-            board = cockpit(config, run, splits["val"], prepared)
+            board = run_board(config, run, splits["val"], prepared)
             drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
             model.fit(
                 build.training_data(config, splits["train"], len(log), drawn_by, prepared.statistics),
@@ -217,36 +217,6 @@ def callbacks(
         on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
-
-
-def cockpit(config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation) -> SegmentationTensorBoard:
-    """What writes the run's TensorBoard files."""
-    from seg import build
-    from seg.data.sources import evaluation_views
-    from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
-
-    preprocessing = build.preprocessing(config, prepared.statistics)
-    views = evaluation_views(val, preprocessing)
-    head, *rows = prepared.rows()
-    rows = [rows[index] for index in np.argsort(prepared.counts.frequencies, kind="stable")]  # the rarest first
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return SegmentationTensorBoard(
-        run.tensorboard,
-        build.label_set(config),
-        counts=prepared.counts,
-        class_weights=prepared.weights,
-        samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
-        sample_names=[view.name for view in views],
-        picture=preprocessing.shown,
-        limits=CockpitLimits(**config.tensorboard.model_dump()),
-        texts={
-            "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
-            "config": f"```yaml\n{dump_config(config)}```",
-            "resume": f"```\npython -m seg.train --resume {run.path}\n```",
-        },
-        hparams=build.hyperparameters(config),
-        run_name=run.path.name,
-    )
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:

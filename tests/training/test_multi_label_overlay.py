@@ -3,7 +3,8 @@ import pytest
 
 from seg.labels import LabelSet
 from seg.training.multi_label_overlay import STRIPE, colourise_planes
-from seg.training.overlay import colourise, overlay, panel
+from seg.training.overlay import LEGEND_ROW, colourise, overlay
+from seg.training.panels import GAP, Tile, panel
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 LABELS = LabelSet(("a", "b", "c"), (RED, GREEN, BLUE), multi_label=True)
@@ -62,8 +63,8 @@ def test_the_overlay_blends_where_any_class_is():
 def test_the_panel_and_one_class():
     one = LabelSet(("a",), (RED,), multi_label=True)
     planes = mask((0, ALL, slice(0, 6)))[..., :1]
-    picture = panel(np.zeros((24, 24, 1), np.uint8), planes, 1 - planes, one)
-    assert picture.shape == (24, 3 * 24 + 8, 3)
+    picture = panel(Tile(np.zeros((24, 24, 1), np.uint8), planes, 1 - planes, "x"), one)[2 * LEGEND_ROW :][:24]
+    assert picture.shape == (24, 4 * 24 + 3 * GAP, 3)
     np.testing.assert_array_equal(picture[:, 28:52], colourise(planes, one))
     with pytest.raises(ValueError, match="height and width must agree"):
         overlay(np.zeros((24, 23, 3), np.uint8), planes, one)
