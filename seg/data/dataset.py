@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from seg.data.batch_memory import BatchMemory
 from seg.data.draws import epoch_draws, sample_seed, steps_per_epoch
 from seg.data.images import read_image, resize_mask
 from seg.data.masks import MaskEncoding, read_mask
@@ -39,7 +40,6 @@ cv2.setNumThreads(0)  # tf.data runs one image a thread; OpenCV's own threads wo
 
 PREFETCHED_BATCHES = 2
 LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last image of one
-ALIGNMENT = 64  # bytes
 
 
 def load_pair(
@@ -162,12 +162,14 @@ class BatchLoader:
 
     def __init__(self, load: TrainingLoader, bands: int, workers: int | None) -> None:
         """`load` makes one draw's arrays."""
-        self._load, self._shape = load, (*load.size, bands)
+        self._load, self._bands = load, bands
+        self._memory: dict[int, BatchMemory] = {}
         self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
 
     def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
         """(images (N, H, W, bands) float32, masks (N, H, W[, K]) uint8[, weights (N, H, W) float32])."""
-        images = _aligned((len(draws), *self._shape), np.dtype(np.float32))
+        shape = (len(draws), *self._load.size, self._bands)
+        images = self._memory.setdefault(len(draws), BatchMemory(shape)).take()
         futures: list[Future[tuple[np.ndarray, ...]]] = []
         try:
             futures = [self._pool.submit(self._load, *pair) for pair in zip(draws, images, strict=True)]
@@ -181,14 +183,6 @@ class BatchLoader:
             for future in futures:  # of a batch that failed
                 future.cancel()
         return images, *(np.stack(each) for each in zip(*maps, strict=True))
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array at an address that TensorFlow takes without copying; NumPy's own are not."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class TrainingLoader:
