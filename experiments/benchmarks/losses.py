@@ -295,7 +295,7 @@ def measure_times(arguments: argparse.Namespace) -> dict[str, tuple[float, float
             took = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
             found[name].append((*took, float(page_faults() - faults)))
             del result
-    return {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}  # type: ignore[misc]
+    return {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
 
 
 def page_faults() -> int:
