@@ -78,7 +78,7 @@ def test_without_a_crop_all_have_one_size(samples: list[Sample]) -> None:
     ):
         list(training_batches(samples, LABELS, ENCODING, PLAIN, whole, batch_size=3, seed=0, epochs=1))
     stream = training_batches(samples[:1], LABELS, ENCODING, PLAIN, whole, batch_size=1, seed=0, epochs=1)
-    images, _ = next(stream.as_numpy_iterator())
+    [(images, _)] = stream.as_numpy_iterator()
     assert images.shape == (1, 140, 150, 5)
 
 
