@@ -6,6 +6,7 @@ traceback and exit with code 2; library callers catch `SegError` or one of its t
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -32,7 +33,11 @@ def run_command(command: Callable[[], int | None]) -> int:
         return command() or 0
     except SegError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        code = 130
+    # What the command left half-done is freed now: a stream of samples that one of its own threads collects as garbage,
+    # at the interpreter's end say, would wait for itself.
+    gc.collect()
+    return code

@@ -68,7 +68,7 @@ GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG
 @cache
 def preprocessing() -> Any:
     """Made where it is needed: the module that has it imports TensorFlow, which torch's processes do without."""
-    from seg.data.dataset import Preprocessing
+    from seg.data.preprocessing import Preprocessing
 
     return Preprocessing(3, None, None, (0.5,) * 3, (0.25,) * 3)
 

@@ -175,7 +175,7 @@ class Subject:
             scores: Of the rule to draw.
             draw: From image, labels, prediction, label set and the class in focus to a picture (H, W, 3) uint8.
         """
-        from seg.data.dataset import load_view
+        from seg.data.loading import load_view
 
         labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
         preprocessing = build.preprocessing(self.config, self.statistics)

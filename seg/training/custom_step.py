@@ -6,7 +6,8 @@ A complete script, class weights by name:
 
     import keras
 
-    from seg.data.dataset import Preprocessing, training_batches
+    from seg.data.dataset import training_batches
+    from seg.data.preprocessing import Preprocessing
     from seg.data.masks import IndexEncoding
     from seg.data.samples import samples_from_folders
     from seg.data.scenes import SCENE_LABELS, write_scenes

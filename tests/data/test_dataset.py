@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 
 from seg.data.copy_paste import CopyPaste
-from seg.data.dataset import (
-    BatchLoader,
-    Preprocessing,
-    TrainingLoader,
-    evaluation_batches,
-    load_pair,
-    training_batches,
-    user_errors,
-)
+from seg.data.dataset import evaluation_batches, training_batches, user_errors
 from seg.data.draws import epoch_order
+from seg.data.loading import BatchLoader, TrainingLoader, load_pair
 from seg.data.mask_index import index_masks
 from seg.data.masks import IndexEncoding
 from seg.data.pixel_cache import PixelCache
+from seg.data.preprocessing import Preprocessing
 from seg.data.sampler import CropTargets, RepeatFactor, Sampler
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches
+from seg.data.dataset import evaluation_batches, training_batches
 from seg.data.images import resize_mask
+from seg.data.loading import load_pair
 from seg.data.multi_label_masks import MultiLabelEncoding, write_planes
+from seg.data.preprocessing import Preprocessing
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation
 from seg.errors import DataError

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import seg.data.sources as sources
-from seg.data.dataset import Preprocessing, evaluation_batches, load_pair, training_batches, user_errors
+from seg.data.dataset import evaluation_batches, training_batches, user_errors
+from seg.data.loading import load_pair
 from seg.data.masks import IndexEncoding
 from seg.data.pixel_cache import PixelCache
-from seg.data.preprocessing import ValueRange
+from seg.data.preprocessing import Preprocessing, ValueRange
 from seg.data.samples import Sample
 from seg.data.transforms import Augmentation
 from seg.errors import DataError

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from seg.data.copy_paste import CopyPaste
-from seg.data.dataset import Preprocessing, training_batches
+from seg.data.dataset import training_batches
 from seg.data.mask_index import index_masks
 from seg.data.masks import IndexEncoding, write_mask
+from seg.data.preprocessing import Preprocessing
 from seg.data.realised import RealisedCounts, count_crops, count_image_draws
 from seg.data.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler
 from seg.data.samples import Sample

@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seg import build, evaluate, predict, train
 from seg.balance import MultiLabelCounts, pos_weights
 from seg.config import load_config
-from seg.data.dataset import load_pair
 from seg.data.images import read_image
+from seg.data.loading import load_pair
 from seg.data.multi_label_masks import MultiLabelEncoding, count_planes
 from seg.data.scene_attributes import ATTRIBUTE_LABELS
 from seg.losses import binary_cross_entropy
