@@ -160,7 +160,8 @@ def _digest(file: Path | VolumeSlice, seen: SeenImage | SeenMask | None) -> byte
 def _note_refusal(path: Path | VolumeSlice, what: str, notes: _Notes, text: str) -> None:
     """A refused file is turned, of a form that is not read (a decoder reads it), or broken (none does)."""
     if not is_plain(path):
-        text = text.removeprefix(f"{path.path}: ") if isinstance(path, VolumeSlice) else text
+        stored = path.path if isinstance(path, VolumeSlice) else path
+        text = text.removeprefix(f"{stored}: ").replace(str(stored), stored.name)
         notes.add(f"unreadable-{what}" if _BROKEN in text else f"unsupported-{what}", text)
         return
     pixels = _decoded(path)

@@ -100,9 +100,7 @@ def survey_table(root: Path, table: Path) -> Survey:
             text = f"{table.name}, line {line}: got the split '{row['split']}', allowed: {', '.join(SPLITS)}"
             findings.append(Finding("unknown-split", names, text))
             continue
-        missing = tuple(
-            name for name, path in zip(names, sample.files, strict=True) if not path.is_file()
-        )
+        missing = tuple(name for name, path in zip(names, sample.files, strict=True) if not path.is_file())
         if missing:
             text = f"{table.name}, line {line}: {' and '.join(missing)} not found"
             findings.append(Finding("missing-file", missing, text, row["split"]))

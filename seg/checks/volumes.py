@@ -41,7 +41,7 @@ def one_a_volume(findings: Sequence[Finding], splits: Splits, root: Path) -> lis
         relative_name(file, root): file
         for samples in splits.values()
         for sample in samples
-        for file in sample.files
+        for file in (sample.image, sample.mask)
         if isinstance(file, VolumeSlice)
     }
     kept: dict[object, Finding] = {}
@@ -70,7 +70,8 @@ def _problems(sample: Sample, split: str, root: Path) -> list[Finding]:
         try:
             volume_header(path)
         except DataError as error:
-            found.append(Finding(kind, (relative_name(path, root),), str(error).removeprefix(f"{path}: "), split))
+            text = str(error).removeprefix(f"{path}: ").replace(str(path), path.name)
+            found.append(Finding(kind, (relative_name(path, root),), text, split))
     if found:
         return found
     try:
