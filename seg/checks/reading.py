@@ -23,7 +23,7 @@ from seg.data.mask_counts import components, count_pixels, mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.rasters import is_raster, raster_header, read_raster
 from seg.data.reading import Bands, image_size, is_large, read_values, stored_blocks
-from seg.data.storage import VolumeSlice
+from seg.data.storage import File, VolumeSlice
 from seg.data.windows import Window
 from seg.labels import LabelSet
 
@@ -162,7 +162,7 @@ def middle_window(shape: tuple[int, int]) -> Window:
     return Window((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 
 
-def stored_pieces(file: Path | VolumeSlice) -> Iterator[Window | None]:
+def stored_pieces(file: File) -> Iterator[Window | None]:
     """The windows to read a file by: one, None, unless it is a large raster."""
     yield from stored_blocks(file) if is_large(file) else (None,)
 

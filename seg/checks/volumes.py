@@ -54,11 +54,11 @@ def one_a_volume(findings: Sequence[Finding], splits: Splits, root: Path) -> lis
             key = (finding.kind, finding.split, part.path)
             kept.setdefault(key, finding)
             slices.setdefault(key, []).append(part)
-    for key, refused in slices.items():
-        first, name = kept[key], relative_name(refused[0].path, root)
+    for volume, refused in slices.items():
+        first, name = kept[volume], relative_name(refused[0].path, root)
         listed = ", ".join(str(part.index) for part in refused[:NAMED]) + (" ..." if len(refused) > NAMED else "")
         text = f"{first.text}; {len(refused)} slice(s) along axis {refused[0].axis}: {listed}"
-        kept[key] = Finding(first.kind, (name,), text, first.split)
+        kept[volume] = Finding(first.kind, (name,), text, first.split)
     return list(kept.values())
 
 
