@@ -24,9 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seg.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from seg.checks.findings import KINDS
 from seg.data.mask_counts import count_pixels, load_fast_counter, mask_pixels
+from seg.data.mask_values import mask_of_values
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.multi_label_masks import count_planes
-from seg.data.reading import Bands, read_values
+from seg.data.rasters import read_mask_raster, read_raster
+from seg.data.reading import Bands, image_size, is_large, read_values
 from seg.data.samples import Sample
 from seg.data.storage import relative_name, write_bytes
 from seg.data.threads import in_order
@@ -39,6 +41,7 @@ RANDOM = 24  # samples where nothing else is said
 TOP = 20
 SIDE = 512  # pixels of the longer side of a picture
 MOST_MEGABYTES = 100
+DECIMATED = 2  # pixels a side that are read of a large raster for each one shown, which is their mean
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Source:
     encoding: MaskEncoding
     bands: Bands
     name: str
+    nodata: float | None = None
 
     def image_name(self, sample: Sample) -> str:
         return relative_name(sample.image, self.root)
@@ -151,7 +155,8 @@ def _source(arguments: argparse.Namespace) -> Source:
     samples = [
         (split, sample) for split, some in found.splits.items() for sample in some if arguments.split in (None, split)
     ]
-    return Source(found.root, samples, label_set(config), mask_encoding(config), config.input.bands, config.name)
+    read = (label_set(config), mask_encoding(config), config.input.bands)
+    return Source(found.root, samples, *read, config.name, config.input.nodata)
 
 
 def _choose(source: Source, arguments: argparse.Namespace) -> Choice:
@@ -248,28 +253,49 @@ def _blamed(source: Source, path: Path, kind: str | None) -> Choice:
 
 def _card(source: Source, entry: tuple[str, Sample], note: str, side: int) -> Card:
     split, sample = entry
-    notes, image, mask = [note] if note else [], None, None
+    notes, sizes = [note] if note else [], []
+    jpeg, png, pixels = None, None, None
     try:
-        image = read_values(sample.image, source.bands)[0]
+        jpeg, size = _image_picture(source, sample, side)
+        sizes.append(size)
     except DataError as error:
         notes.append(f"image: {str(error).removeprefix(f'{sample.image}: ')}")
     try:
-        mask = read_mask(sample.mask, source.labels, source.encoding)
+        png, pixels, size = _mask_picture(source, sample, side)
+        sizes.append(size)
     except DataError as error:
         notes.append(f"mask: {str(error).removeprefix(f'{sample.mask}: ')}")
-    sizes = [array.shape[:2] for array in (image, mask) if array is not None]
     if len(set(sizes)) > 1:
         notes.append(f"image {sizes[0][0]} x {sizes[0][1]}, mask {sizes[1][0]} x {sizes[1][1]} (height x width)")
-    picture, pixels = (None, None) if mask is None else _drawn(mask, source.labels, side)
-    return Card(
-        source.image_name(sample),
-        split,
-        sizes[-1] if sizes else None,
-        None if image is None else image_jpeg(image, side),
-        picture,
-        pixels,
-        "; ".join(notes),
-    )
+    name = source.image_name(sample)
+    return Card(name, split, sizes[-1] if sizes else None, jpeg, png, pixels, "; ".join(notes))
+
+
+def _image_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, tuple[int, int]]:
+    """A JPEG, of a large raster from a decimated read, and the (height, width) as stored."""
+    file = sample.image
+    if is_large(file):
+        assert isinstance(file, Path)
+        values, missing = read_raster(file, source.bands, nodata=source.nodata, longest=DECIMATED * side)
+        size = image_size(file)
+    else:
+        values, missing = read_values(file, source.bands, None, source.nodata)
+        size = values.shape[:2]
+    if missing is not None and not missing.all():  # a nodata value far from the others would take all the contrast
+        values = np.where(missing, values[~missing].min(), values)
+    return image_jpeg(values, side), size
+
+
+def _mask_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, np.ndarray, tuple[int, int]]:
+    """A PNG, of a large raster from a decimated read, the pixels of each class, then void, and the size as stored."""
+    file, labels = sample.mask, source.labels
+    if labels.multi_label or not is_large(file):
+        mask = read_mask(file, labels, source.encoding)
+        return *_drawn(mask, labels, side), mask.shape[:2]
+    assert isinstance(file, Path)
+    pixels = count_pixels(file, labels, source.encoding)
+    mask = mask_of_values(*read_mask_raster(file, longest=side), file, labels, source.encoding)[0]
+    return mask_png(mask, labels, side), pixels, image_size(file)
 
 
 def _drawn(mask: np.ndarray, labels: LabelSet, side: int) -> tuple[bytes, np.ndarray]:

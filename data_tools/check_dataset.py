@@ -139,7 +139,8 @@ def _config_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.inputs)
-    read = {"labels": label_set(config), "encoding": mask_encoding(config), "bands": config.input.bands}
+    read: dict[str, Any] = {"labels": label_set(config), "encoding": mask_encoding(config)}
+    read |= {"bands": config.input.bands, "nodata": config.input.nodata}
     return survey(config), read
 
 

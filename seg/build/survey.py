@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from seg.build.data import samples
 from seg.checks.survey import Survey, survey_folders, survey_fractions, survey_table
+from seg.checks.volumes import survey_slices
 from seg.config_data import FolderData, FractionData, SceneData, TableData
 from seg.config_tree import Config
 from seg.data.scenes import write_scenes
@@ -16,7 +16,7 @@ from seg.errors import DataError
 def survey(config: Config) -> Survey:
     """The pairs of each split and what is wrong with the list; generated scenes are drawn first, where there are none.
 
-    Slices of volumes are listed by `seg.build.samples`, which refuses a list at its first problem.
+    Volumes are cut into slices after they were split, as `seg.build.samples` does.
 
     Raises:
         DataError: There is nothing to list: no root, no folder of images, or a table of another shape.
@@ -28,8 +28,13 @@ def survey(config: Config) -> Survey:
         write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
-    if not isinstance(data, SceneData) and data.slices is not None:
-        return Survey(root, samples(config))
+    found = _listed(data, root)
+    if isinstance(data, SceneData) or data.slices is None:
+        return found
+    return survey_slices(found, data.slices.axis)
+
+
+def _listed(data: FolderData | TableData | FractionData | SceneData, root: Path) -> Survey:
     match data:
         case FolderData():
             return survey_folders(root, data.images, data.masks, data.mask_suffix)

@@ -15,6 +15,7 @@ from seg.checks.findings import KINDS, Finding, Grade
 from seg.checks.look import Look
 from seg.checks.pairs import PairFacts, Rules, check_pair
 from seg.checks.survey import Survey
+from seg.checks.volumes import one_a_volume
 from seg.data.masks import IndexEncoding
 from seg.data.samples import Sample
 from seg.data.storage import relative_name
@@ -60,7 +61,8 @@ def check_dataset(
 ) -> CheckReport:
     """Checks every pair of a dataset and the dataset as a whole.
 
-    Memory grows by about 1 KB a pair (what `seg.checks.look` and the digests take), not by the images.
+    Memory grows by about 1 KB a pair (what `seg.checks.look` and the digests take), not by the number of pixels: each
+    thread holds one picture, or a few blocks of a large raster.
 
     Args:
         survey: The pairs, and what was found in listing them.
@@ -81,7 +83,7 @@ def check_dataset(
             total.add(split, sample, facts)
             if progress is not None:
                 progress(done)
-    findings = [*survey.findings, *total.findings, *total.whole()]
+    findings = [*survey.findings, *one_a_volume(total.findings, survey.splits, survey.root), *total.whole()]
     findings.sort(key=lambda finding: (_GRADE_ORDER[finding.grade], _KIND_ORDER[finding.kind]))
     counts = {split: len(samples) for split, samples in survey.splits.items()}
     return CheckReport(tuple(findings), counts, {split: total.pixels[split] for split in counts}, rules)

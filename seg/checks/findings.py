@@ -82,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "unsupported-mask": Kind(_E, "a mask of a form that is not read", "choose the fitting encoding, or convert it"),
     "turned-file": Kind(_E, "an orientation tag", "turn the pixels, remove the tag, and look at the pair"),
     "size-mismatch": Kind(_E, "image and mask differ in size", "find out which is wrong; resizing hides a wrong pair"),
+    "grid-mismatch": Kind(_E, "image and mask lie on different grids", "resample the mask onto the image's grid"),
     "image-is-mask": Kind(_E, "image and mask are the same file", "put the right file in its place"),
     # Masks.
     "unknown-labels": Kind(_E, "values or colours that are no class", "correct the mask, or labels in the config"),

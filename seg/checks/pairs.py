@@ -1,4 +1,4 @@
-"""One pair of image and mask: opened, read whole, and looked at for everything that one pair can tell."""
+"""One pair of image and mask: opened, read to its end, and looked at for everything that one pair can tell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,19 +15,24 @@ from PIL import Image
 
 from seg.checks.alignment import better_place
 from seg.checks.findings import Finding
-from seg.checks.look import Look, look
+from seg.checks.look import Look
+from seg.checks.reading import SeenImage, SeenMask, not_finite, see_image, see_mask, stored_pieces
 from seg.checks.unknown_labels import describe_unknown
+from seg.data.gif import gif_colours
 from seg.data.images import decode_pixels, parse_header
-from seg.data.mask_counts import components, mask_pixels, value_counts
-from seg.data.masks import BinaryEncoding, MaskEncoding, read_mask
-from seg.data.reading import Bands, read_values
+from seg.data.mask_counts import value_counts
+from seg.data.masks import BinaryEncoding, MaskEncoding
+from seg.data.rasters import check_grids, is_raster
+from seg.data.reading import Bands, is_plain, stored_mask
 from seg.data.samples import Sample
 from seg.data.storage import VolumeSlice, read_bytes, relative_name
 from seg.errors import DataError
 from seg.labels import LabelSet
 
+Seen = TypeVar("Seen", SeenImage, SeenMask)
 _ORIENTATION, _UPRIGHT = 274, 1  # the EXIF and TIFF tag, and what it says of an image that needs no turning
 _HASHED_AT_ONCE = 1 << 20  # bytes
+_BROKEN = "cut short or corrupt"  # how the readers of rasters and volumes word what they cannot decode
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Rules:
         labels: The classes.
         encoding: How masks store them.
         bands: Of an image as the model sees it: how many, or which.
+        nodata: The value that means no data; None: the one that a raster names.
         speck_pixels: Components of fewer pixels are specks.
         near_bits: Images whose hashes differ in at most so many of 64 bits ...
         near_correlation: ... and whose thumbnails correlate at least so much are near duplicates.
@@ -45,6 +52,7 @@ class Rules:
     labels: LabelSet
     encoding: MaskEncoding
     bands: Bands = 3
+    nodata: float | None = None
     speck_pixels: int = 5
     near_bits: int = 8
     near_correlation: float = 0.7
@@ -105,7 +113,7 @@ class _Notes:
 
 
 def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFacts:
-    """Opens a pair and reads both files whole; never raises for what is in them.
+    """Opens a pair and reads both files to their ends; never raises for what is in them.
 
     Args:
         sample: The pair.
@@ -115,21 +123,21 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
     """
     names = (relative_name(sample.image, root), relative_name(sample.mask, root))
     on_image, on_mask, on_both = _Notes(split, names[0]), _Notes(split, names[1]), _Notes(split, *names)
-    image = _read(sample.image, "image", on_image, lambda: _values(sample.image, rules.bands))
-    mask = _read(sample.mask, "mask", on_mask, lambda: read_mask(sample.mask, rules.labels, rules.encoding), rules)
+    image = _read(sample.image, "image", on_image, lambda: see_image(sample.image, rules.bands, rules.nodata))
+    mask = _read(sample.mask, "mask", on_mask, lambda: see_mask(sample.mask, rules.labels, rules.encoding), rules)
     digests = _digest(sample.image, image), _digest(sample.mask, mask)
     image_facts = None if image is None else _image_facts(sample.image, image, digests[0], on_image)
     mask_facts = None if mask is None else _mask_facts(sample.mask, mask, digests[1], rules, on_mask)
     if digests[0] and digests[0] == digests[1]:
         on_both.add("image-is-mask", "image and mask have the same bytes")
     if image is not None and mask is not None:
-        _compare(image, mask, rules, on_both)
+        _compare(sample, image, mask, rules, on_both)
     return PairFacts((*on_image.findings, *on_mask.findings, *on_both.findings), image_facts, mask_facts)
 
 
 def _read(
-    path: Path | VolumeSlice, what: str, notes: _Notes, read: Callable[[], np.ndarray], rules: Rules | None = None
-) -> np.ndarray | None:
+    path: Path | VolumeSlice, what: str, notes: _Notes, read: Callable[[], Seen], rules: Rules | None = None
+) -> Seen | None:
     """What `read` returns, or None and the reason why it refuses the file."""
     try:
         return read()
@@ -142,23 +150,20 @@ def _read(
         return None
 
 
-def _values(file: Path | VolumeSlice, bands: Bands) -> np.ndarray:
-    """An image as stored; 0 where a raster names the value as missing. NaN and infinity stay, to be told."""
-    values, missing = read_values(file, bands)
-    if missing is None:
-        return values
-    return np.where(missing & np.isfinite(values), values.dtype.type(0), values)
-
-
-def _digest(file: Path | VolumeSlice, pixels: np.ndarray | None) -> bytes:
+def _digest(file: Path | VolumeSlice, seen: SeenImage | SeenMask | None) -> bytes:
     """What tells whether two files are the same: of their bytes, of a slice its values."""
     if isinstance(file, VolumeSlice):
-        return b"" if pixels is None else hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+        return b"" if seen is None else seen.digest
     return file_digest(file)
 
 
 def _note_refusal(path: Path | VolumeSlice, what: str, notes: _Notes, text: str) -> None:
     """A refused file is turned, of a form that is not read (a decoder reads it), or broken (none does)."""
+    if not is_plain(path):
+        stored = path.path if isinstance(path, VolumeSlice) else path
+        text = text.removeprefix(f"{stored}: ").replace(str(stored), stored.name)
+        notes.add(f"unreadable-{what}" if _BROKEN in text else f"unsupported-{what}", text)
+        return
     pixels = _decoded(path)
     if pixels is None:
         notes.add(f"unreadable-{what}", text)
@@ -196,46 +201,36 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def not_finite(image: np.ndarray) -> str:
-    """How many values of an image are no numbers; empty where all are."""
-    if not np.issubdtype(image.dtype, np.floating):
-        return ""
-    nan, infinite = int(np.isnan(image).sum()), int(np.isinf(image).sum())
-    if not nan + infinite:
-        return ""
-    return f"{nan} values are NaN and {infinite} infinite, of {image.size}; allowed: finite values"
-
-
-def _image_facts(path: Path | VolumeSlice, image: np.ndarray, digest: bytes, notes: _Notes) -> ImageFacts:
-    form, problem = _form(path, image), not_finite(image)
-    if problem:
-        notes.add("not-finite", problem)
+def _image_facts(path: Path | VolumeSlice, image: SeenImage, digest: bytes, notes: _Notes) -> ImageFacts:
+    form, values = _form(path, image.dtype), image.values
+    if values.problem:
+        notes.add("not-finite", values.problem)
         return ImageFacts(digest, form, 1.0, False, None)
-    first = image[0, 0]
-    constant = bool((image[0] == first).all() and (image == first).all())
-    if constant:
-        notes.add("constant-image", f"all {image.shape[0] * image.shape[1]} pixels are {first.tolist()}")
+    if values.constant:
+        pixels = image.shape[0] * image.shape[1]
+        said = f"all {pixels} pixels are {values.first.tolist()}"
+        notes.add("constant-image", said if values.present else f"all {pixels} pixels are nodata")
     brightest = 1.0
     if np.issubdtype(image.dtype, np.integer):
-        brightest = float(image.max()) / float(np.iinfo(image.dtype).max)
-    return ImageFacts(digest, form, brightest, constant, look(image))
+        brightest = values.largest / float(np.iinfo(image.dtype).max)
+    return ImageFacts(digest, form, brightest, values.constant, image.look)
 
 
-def _form(path: Path | VolumeSlice, image: np.ndarray) -> str:
+def _form(path: Path | VolumeSlice, dtype: np.dtype) -> str:
     if isinstance(path, VolumeSlice):
-        return f"a {image.dtype} slice"
+        return f"a {dtype} slice"
     try:
         with path.open("rb") as file:
             return str(parse_header(file, path))
     except (DataError, OSError):  # a form that another reader reads
-        return f"a {image.dtype} raster"
+        return f"a {dtype} raster"
 
 
-def _mask_facts(path: Path | VolumeSlice, mask: np.ndarray, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
+def _mask_facts(path: Path | VolumeSlice, mask: SeenMask, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
     labels = rules.labels
     if isinstance(rules.encoding, BinaryEncoding):
         _note_threshold(path, rules.encoding, notes)
-    pixels, areas = _contents(mask, labels)
+    pixels, areas = mask.pixels, mask.areas
     size = mask.shape[0] * mask.shape[1]
     present = np.flatnonzero(pixels[:-1]).tolist()
     if pixels[-1] == size:
@@ -251,24 +246,11 @@ def _mask_facts(path: Path | VolumeSlice, mask: np.ndarray, digest: bytes, rules
     return MaskFacts(digest, pixels, specks)
 
 
-def _contents(mask: np.ndarray, labels: LabelSet) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(C + 1,) pixels of each class, then void, and the areas of each class's components."""
-    if not labels.multi_label:
-        return mask_pixels(mask, labels), components(mask, labels.num_classes)
-    planes = [np.ascontiguousarray(mask[..., index]) for index in range(labels.num_classes)]
-    void = int((mask == labels.ignore_index).all(axis=2).sum())
-    pixels = np.array([*(cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes), void], np.int64)
-    return pixels, [components(plane, 2)[1] for plane in planes]
-
-
 def _note_threshold(path: Path | VolumeSlice, encoding: BinaryEncoding, notes: _Notes) -> None:
     """What the threshold of a binary mask hides: values in between, or no value above it."""
-    try:
-        data = read_bytes(path)
-        values = decode_pixels(data, parse_header(io.BytesIO(data), path), path)
-    except DataError:  # a raster or a slice
+    counts = _stored_counts(path)
+    if counts is None:
         return
-    counts = value_counts(values) if values.dtype == np.uint8 else np.bincount(values.ravel(), minlength=256)
     counts[list(encoding.ignore_values)] = 0
     found = np.flatnonzero(counts)
     if not len(found):
@@ -283,16 +265,55 @@ def _note_threshold(path: Path | VolumeSlice, encoding: BinaryEncoding, notes: _
         notes.add("blended-mask", f"{text}; allowed: two values")
 
 
-def _compare(image: np.ndarray, mask: np.ndarray, rules: Rules, notes: _Notes) -> None:
-    if image.shape[:2] != mask.shape[:2]:
-        notes.add("size-mismatch", _sizes(image.shape[:2], mask.shape[:2]))
+def _stored_counts(path: Path | VolumeSlice) -> np.ndarray | None:
+    """(256,) or more: how often each value is stored; None where values are no such integers."""
+    counts = np.zeros(1 << 16, np.int64)
+    for window in stored_pieces(path):
+        stored = stored_mask(path, window)
+        values, nodata = (_decoded_mask(path), None) if stored is None else stored
+        if values.dtype == np.uint8:
+            counts[:256] += value_counts(values)
+        elif values.dtype == np.uint16:
+            counts += np.bincount(values.ravel(), minlength=len(counts))
+        else:
+            return None
+        if nodata is not None and nodata in range(len(counts)):
+            counts[int(nodata)] = 0
+    return counts
+
+
+def _decoded_mask(path: Path | VolumeSlice) -> np.ndarray:
+    data = read_bytes(path)
+    header = parse_header(io.BytesIO(data), path)
+    return gif_colours(data, path)[..., 0] if header.format == "GIF" else decode_pixels(data, header, path)
+
+
+def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, notes: _Notes) -> None:
+    problem = _grid_problem(sample)
+    if image.shape != mask.shape:
+        notes.add("size-mismatch", problem or _sizes(image.shape, mask.shape))
         return
-    move = None if not_finite(image) else better_place(image, mask, rules.labels.num_classes)
+    if problem:
+        notes.add("grid-mismatch", problem)
+        return
+    move = None if image.values.problem else better_place(image.middle, mask.middle, rules.labels.num_classes)
     if move is not None:
         vertical = f"{abs(move.down)} pixels {'down' if move.down > 0 else 'up'}" if move.down else ""
         horizontal = f"{abs(move.right)} pixels {'right' if move.right > 0 else 'left'}" if move.right else ""
         where = " and ".join(part for part in (vertical, horizontal) if part)
         notes.add("shifted-mask", f"the mask's outlines fit the image's edges better moved {where}")
+
+
+def _grid_problem(sample: Sample) -> str:
+    """How the grids of a pair of rasters differ; empty where they agree, or are none."""
+    image, mask = sample.image, sample.mask
+    if not (isinstance(image, Path) and isinstance(mask, Path) and is_raster(image) and is_raster(mask)):
+        return ""
+    try:
+        check_grids(image, mask)
+    except DataError as error:
+        return str(error).removeprefix(f"{image} and its mask {mask} are ")
+    return ""
 
 
 def _sizes(image: tuple[int, ...], mask: tuple[int, ...]) -> str:

@@ -49,6 +49,7 @@ def to_json(report: CheckReport) -> dict[str, Any]:
         "settings": {
             "encoding": rules.encoding.name,
             "bands": rules.bands,
+            "nodata": rules.nodata,
             "speck_pixels": rules.speck_pixels,
             "near_bits": rules.near_bits,
             "near_correlation": rules.near_correlation,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import io
 import re
+from collections import Counter
 
 import numpy as np
 
+from seg.checks.reading import stored_pieces
+from seg.data.gif import gif_colours
 from seg.data.images import decode_pixels, parse_header
 from seg.data.mask_counts import value_counts
 from seg.data.masks import ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding, read_mask
+from seg.data.reading import stored_mask
 from seg.data.storage import File, read_bytes
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -40,8 +44,10 @@ def describe_unknown(path: File, labels: LabelSet, encoding: MaskEncoding, error
     try:
         match encoding:
             case IndexEncoding() | PaletteEncoding():
-                stored = read_mask(path, _any_value(), type(encoding)())
-                return _unknown_values(value_counts(stored), labels, encoding.ignore_values)
+                counts = np.zeros(256, np.int64)
+                for window in stored_pieces(path):
+                    counts += value_counts(read_mask(path, _any_value(), type(encoding)(), window))
+                return _unknown_values(counts, labels, encoding.ignore_values)
             case ColourEncoding(tolerance=0):
                 return _unknown_colours(path, labels, encoding)
     except DataError:  # 16-bit values beyond 255, which the error names
@@ -81,11 +87,25 @@ def _nearest_value(value: int, labels: LabelSet) -> str:
     return f"nearest: {nearest} '{labels.names[nearest]}'"
 
 
-def _unknown_colours(path: File, labels: LabelSet, encoding: ColourEncoding) -> str:
+def _stored_colours(path: File) -> tuple[np.ndarray, np.ndarray]:
+    """The colours of a mask, (K,) uint32 of 0xRRGGBB in ascending order, and the pixels of each."""
+    total: Counter[int] = Counter()
+    for window in stored_pieces(path):
+        stored = stored_mask(path, window)
+        codes = (_decoded(path) if stored is None else stored[0]).astype(np.uint32)
+        found, counts = np.unique(codes @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_counts=True)
+        total.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    return np.array(sorted(total), np.uint32), np.array([total[code] for code in sorted(total)], np.int64)
+
+
+def _decoded(path: File) -> np.ndarray:
     data = read_bytes(path)
-    pixels = decode_pixels(data, parse_header(io.BytesIO(data), path), path)
-    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    found, counts = np.unique(codes, return_counts=True)
+    header = parse_header(io.BytesIO(data), path)
+    return gif_colours(data, path) if header.format == "GIF" else decode_pixels(data, header, path)
+
+
+def _unknown_colours(path: File, labels: LabelSet, encoding: ColourEncoding) -> str:
+    found, counts = _stored_colours(path)
     colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.int64)  # (K, 3)
     classes = np.array(labels.colours, np.int64)
     allowed = {*map(tuple, classes.tolist()), *map(tuple, encoding.void_colours)}

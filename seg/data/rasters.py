@@ -157,8 +157,9 @@ def read_raster(
     window: Window | None = None,
     nodata: float | None = None,
     source: str | None = None,
+    longest: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads bands of a raster, all of it or a window.
+    """Reads bands of a raster, all of it, a window, or all of it shrunk.
 
     Missing are, band by band, the values equal to nodata, NaN and infinities, and every band of a pixel that an alpha
     band or an internal mask makes transparent.
@@ -170,6 +171,8 @@ def read_raster(
         window: What to read; None: everything.
         nodata: The value that means no data; None: the one that the file names for each band.
         source: GDAL's name of a page of the file; None: its first.
+        longest: Without a window: single pixels, from an overview where the file has one, so that no side has more than
+            this. Memory is bounded by it. None: every pixel.
 
     Returns:
         (h, w, B) values as stored, and (h, w, B) bool, true where a value is missing, or None where none is.
@@ -181,9 +184,10 @@ def read_raster(
         header = _header(dataset)
         _check_dtypes(path, dataset, DTYPES)
         numbers = _band_numbers(path, header, bands)
-        area = _area(path, header, window, len(numbers))
-        values = np.ascontiguousarray(dataset.read(numbers, window=area).transpose(1, 2, 0))  # (h, w, B)
-        hidden = _hidden(dataset, area, numbers)
+        area, size = _area(path, header, window, len(numbers), longest)
+        read = dataset.read(numbers, window=area, out_shape=(len(numbers), *size))
+        values = np.ascontiguousarray(read.transpose(1, 2, 0))  # (h, w, B)
+        hidden = _hidden(dataset, area, size, numbers)
     empty = [header.nodata[number - 1] for number in numbers] if nodata is None else [nodata] * len(numbers)
     if nodata is not None and not _fits(nodata, values.dtype):
         raise DataError(
@@ -221,7 +225,7 @@ def _fits(value: float, dtype: np.dtype) -> bool:
     return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
-def _hidden(dataset: Any, area: Any, numbers: Sequence[int]) -> np.ndarray | None:
+def _hidden(dataset: Any, area: Any, size: tuple[int, int], numbers: Sequence[int]) -> np.ndarray | None:
     """(h, w) bool, true where an alpha band or a mask of the whole dataset says that there is nothing.
 
     An alpha band among those wanted is no alpha band: GDAL calls the fourth band of 8-bit files so unless told.
@@ -230,7 +234,7 @@ def _hidden(dataset: Any, area: Any, numbers: Sequence[int]) -> np.ndarray | Non
     alphas = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == enums.ColorInterp.alpha]
     if enums.MaskFlags.per_dataset not in dataset.mask_flag_enums[0] or set(alphas) & set(numbers):
         return None
-    return dataset.dataset_mask(window=area) == 0
+    return dataset.dataset_mask(window=area, out_shape=size) == 0
 
 
 def _check_dtypes(path: Path, dataset: Any, allowed: Sequence[str]) -> None:
@@ -258,21 +262,26 @@ def _band_numbers(path: Path, header: RasterHeader, bands: Sequence[int] | int) 
     return list(bands)
 
 
-def _area(path: Path, header: RasterHeader, window: Window | None, bands: int) -> Any:
+def _area(
+    path: Path, header: RasterHeader, window: Window | None, bands: int, longest: int | None
+) -> tuple[Any, tuple[int, int]]:
+    """rasterio's window, and the (height, width) to read it at."""
     window = Window(0, 0, header.height, header.width) if window is None else window
-    if window.height * window.width * bands > WHOLE_VALUES:
+    scale = 1.0 if longest is None else min(1.0, longest / max(window.height, window.width))
+    height, width = (max(1, round(side * scale)) for side in (window.height, window.width))
+    if height * width * bands > WHOLE_VALUES:
         raise DataError(
             f"{path}: {window.height} x {window.width} pixels of {bands} band(s) are too many to be read as one "
             f"(allowed: {WHOLE_VALUES:,} values); set input.crop and leave out input.resize, "
             "so that it is read by windows, or cut it into tiles"
         )
-    return _rasterio().windows.Window(window.left, window.top, window.width, window.height)
+    return _rasterio().windows.Window(window.left, window.top, window.width, window.height), (height, width)
 
 
 def read_mask_raster(
-    path: Path, window: Window | None = None, source: str | None = None
+    path: Path, window: Window | None = None, source: str | None = None, longest: int | None = None
 ) -> tuple[np.ndarray, float | None]:
-    """The values of a mask raster, all of it or a window, and the value that it names as nodata.
+    """The values of a mask raster, and the value that it names as nodata; arguments as for `read_raster`.
 
     Returns:
         (h, w) of one band, or (h, w, 3) of colours; any dtype of `MASK_DTYPES`. And the nodata value, or None.
@@ -285,7 +294,8 @@ def read_mask_raster(
         _check_dtypes(path, dataset, MASK_DTYPES)
         if header.colours not in (1, 3):
             raise DataError(f"{path}: is a mask of {header.colours} bands, allowed: 1, or 3 of colours")
-        values = dataset.read(list(range(1, header.colours + 1)), window=_area(path, header, window, header.colours))
+        area, size = _area(path, header, window, header.colours, longest)
+        values = dataset.read(list(range(1, header.colours + 1)), window=area, out_shape=(header.colours, *size))
     pixels = np.ascontiguousarray(values.transpose(1, 2, 0))
     return (pixels[..., 0] if header.colours == 1 else pixels), header.nodata[0]
 
@@ -356,11 +366,6 @@ def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[in
         temporary.unlink(missing_ok=True)
 
 
-def read_overview(path: Path, bands: Sequence[int] | int, longest: int, nodata: float | None = None) -> np.ndarray:
+def read_overview(path: Path, bands: Sequence[int] | int, longest: int) -> np.ndarray:
     """A raster shrunk, by single pixels, to at most `longest` pixels a side: (h, w, B) values as stored, to look at."""
-    with opened(path) as dataset:
-        header = _header(dataset)
-        numbers = _band_numbers(path, header, bands)
-        scale = min(1.0, longest / max(header.shape))
-        size = tuple(max(1, round(side * scale)) for side in header.shape)
-        return np.ascontiguousarray(dataset.read(numbers, out_shape=(len(numbers), *size)).transpose(1, 2, 0))
+    return read_raster(path, bands, longest=longest)[0]

@@ -16,12 +16,25 @@ from seg.data.volumes import read_mask_slice, read_slice, slice_shape
 from seg.data.windows import Window, blocks
 from seg.errors import DataError
 
+LARGE_PIXELS = 2**24  # of a raster: a check or a picture of one with more reads it by blocks, or decimated
 Bands = int | tuple[int, ...]  # how many there must be, or the numbers, from 1, of those to use
 
 
 def is_plain(file: File) -> bool:
     """Whether `seg.data.images` reads the file: PNG, JPEG, or a TIFF that is no raster."""
     return not isinstance(file, VolumeSlice) and not is_raster(file)
+
+
+def is_large(file: File) -> bool:
+    """Whether the file is a raster of more than `LARGE_PIXELS` pixels.
+
+    Raises:
+        DataError: It is a raster that cannot be opened.
+    """
+    if not isinstance(file, Path) or not is_raster(file):
+        return False
+    height, width = raster_header(file).shape
+    return height * width > LARGE_PIXELS
 
 
 def image_size(file: Path | VolumeSlice) -> tuple[int, int]:

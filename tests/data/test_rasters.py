@@ -329,3 +329,24 @@ def test_a_header_without_pixels(tmp_path: Path) -> None:
     """A TIFF whose first page lies beyond the end of the file."""
     (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 10_000))
     assert not is_raster(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_decimated_read_knows_what_is_missing(
+    tmp_path: Path, write_raster: Callable, noise: Callable, monkeypatch
+) -> None:
+    """Every tenth pixel of 200 x 160, where the read of all of them would be refused."""
+    pixels = noise((200, 160, 2), "uint16") // 2
+    pixels[100:, :80, 1] = 65535
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=65535)
+    mask = write_raster(tmp_path / "m.tif", pixels[..., 1], nodata=65535)
+    monkeypatch.setattr(rasters, "WHOLE_VALUES", 20 * 16 * 2)
+    with pytest.raises(DataError, match="are too many to be read as one"):
+        read_raster(image, 2)
+    values, missing = read_raster(image, 2, longest=20)
+    assert values.shape == (20, 16, 2) and missing is not None
+    np.testing.assert_array_equal(missing, values == 65535)
+    assert missing[:, :, 1].sum() == 10 * 8 and not missing[..., 0].any()
+    stored, nodata = read_mask_raster(mask, longest=20)
+    np.testing.assert_array_equal(stored, values[..., 1])
+    assert nodata == 65535

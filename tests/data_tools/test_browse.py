@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+import seg.data.reading
 from data_tools import browse
 from data_tools.browse import main
 from data_tools.check_dataset import main as check
@@ -234,3 +237,75 @@ def test_broken_masks_of_overlapping_classes(attributes, tmp_path, change, kind,
     assert len(found) == 1
     assert "masks/train/0003.tif" in found[0]["files"]
     assert text in found[0]["text"]
+
+
+def raster_config(root: Path, bands: int, more: str = "", nodata: str = "") -> None:
+    (root / "c.yaml").write_text(
+        f"name: sheet\nlabels: {{names: [ground, roof]}}\ninput: {{bands: {bands}{nodata}, max_value: 60000}}\n"
+        f"data: {{name: folders, root: {root}{more}}}\n"
+        "model: {name: unet}\nloss: [{name: dice}]\ntraining: {epochs: 1, batch_size: 1}\n"
+    )
+
+
+def pictures(page: Path) -> dict[str, np.ndarray]:
+    """Of each picture on a page its letter and number, and the pixels as OpenCV decodes them."""
+    found = re.findall(r"\.([im]\d+)\{background-image:url\(data:image/\w+;base64,([^)]*)\)", page.read_text("utf-8"))
+    decoded = {name: np.frombuffer(base64.b64decode(data), np.uint8) for name, data in found}
+    return {name: cv2.imdecode(data, cv2.IMREAD_UNCHANGED) for name, data in decoded.items()}
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_rasters_of_four_bands(tmp_path, write_raster, monkeypatch, large):
+    """Left half dark, right half bright with a roof, the lowest quarter no data: 65535 takes no contrast."""
+    if large:
+        monkeypatch.setattr(seg.data.reading, "LARGE_PIXELS", 64 * 64)
+        whole = browse.read_mask
+        monkeypatch.setattr(browse, "read_mask", lambda *arguments: pytest.fail(f"read whole: {whole}"))
+    image = np.full((128, 160, 4), 1000, np.uint16)
+    image[:, 80:] = 5000
+    mask = np.zeros((128, 160), np.uint8)
+    mask[:, 80:] = 1
+    mask[96:] = 255
+    image[96:] = 65535
+    for split in ("train", "val"):
+        write_raster(tmp_path / f"images/{split}/a.tif", image)
+        write_raster(tmp_path / f"masks/{split}/a.tif", mask, nodata=255)
+    raster_config(tmp_path, 4, nodata=", nodata: 65535")
+    assert run(tmp_path, tmp_path / "s.html", "--side", "64") == ["images/train/a.tif", "images/val/a.tif"]
+    text = (tmp_path / "s.html").read_text("utf-8")
+    assert "roof 37.50%" in text and "128 &times; 160" in text  # 80 of 160 columns of 96 of 128 rows
+    shown = pictures(tmp_path / "s.html")
+    assert set(shown) == {"i0", "m0", "i1", "m1"}
+    assert shown["i0"].shape[:2] == shown["m0"].shape[:2] == (51, 64)
+    assert shown["i0"][:30, :28].mean() < 20 and shown["i0"][:30, 36:].mean() > 235 and shown["i0"][44:].mean() < 20
+    assert set(np.unique(shown["m0"][:36, :, 3])) == {255} and set(np.unique(shown["m0"][40:, :, 3])) == {0}
+
+
+def test_a_raster_of_another_band_count_and_a_class_that_is_none(tmp_path, write_raster, monkeypatch):
+    monkeypatch.setattr(seg.data.reading, "LARGE_PIXELS", 64 * 64)
+    for split in ("train", "val"):
+        write_raster(tmp_path / f"images/{split}/a.tif", np.ones((128, 160, 3), np.uint16))
+        write_raster(tmp_path / f"masks/{split}/a.tif", np.full((128, 160), 9, np.uint8))
+    raster_config(tmp_path, 4)
+    run(tmp_path, tmp_path / "s.html", "--split", "train")
+    text = (tmp_path / "s.html").read_text("utf-8")
+    assert "image: has 3 bands where input.bands is 4" in text and "mask: label value 9 in" in text
+    assert pictures(tmp_path / "s.html") == {}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_slices_of_a_stack(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind, pages in (("images", rng.integers(0, 256, (3, 40, 50))), ("masks", rng.integers(0, 2, (3, 40, 50)))):
+            path = tmp_path / f"{kind}/{split}/a.tif"
+            path.parent.mkdir(parents=True)
+            first, *others = [Image.fromarray(page.astype(np.uint8)) for page in pages]
+            first.save(path, save_all=True, append_images=others)
+    raster_config(tmp_path, 1, ", slices: {axis: 0}")
+    names = [f"images/{split}/a.tif#0:{index}" for split in ("train", "val") for index in range(3)]
+    assert run(tmp_path, tmp_path / "s.html") == names
+    assert run(tmp_path, tmp_path / "s.html", "--samples", names[4]) == [names[4]]
+    assert pictures(tmp_path / "s.html")["i0"].shape[:2] == (40, 50)
+    (tmp_path / "masks/val/a.tif").write_bytes(b"none")
+    assert run(tmp_path, tmp_path / "s.html") == names[:3]

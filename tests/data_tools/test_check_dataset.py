@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from data_tools.check_dataset import main
-from seg.checks import KINDS, pairs
+from seg.checks import KINDS, reading
 from seg.data.scenes import SCENE_LABELS, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def test_messages(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys):
-    real, calls = pairs.look, []
+    real, calls = reading.look, []
 
     def interrupted(image):
         calls.append(1)
@@ -159,7 +159,7 @@ def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys)
             raise KeyboardInterrupt
         return real(image)
 
-    monkeypatch.setattr(pairs, "look", interrupted)
+    monkeypatch.setattr(reading, "look", interrupted)
     assert main([str(drawn), "--class-names", NAMES, "--json", str(tmp_path / "report.json"), "--threads", "2"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not (tmp_path / "report.json").exists()
