@@ -6,9 +6,11 @@ stream begun at any step of any epoch has the batches that the uninterrupted one
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,14 +100,13 @@ def training_batches(
             return epoch_draws(len(samples), crops_per_image, seed, int(epoch), count)
         return sampler.draws(seed, int(epoch), count, crops_per_image)
 
-    # Whole batches come from Python, in one array that TensorFlow takes as it is: handing it image by image, with
-    # tf.data's own batching behind it, copies every pixel twice more and costs as much as decoding.
-    shape = (batch_size, *load.size, preprocessing.bands)
+    # Whole batches, which TensorFlow takes as they are: batched by tf.data, pixels are copied twice more.
+    loader, shape = BatchLoader(load, preprocessing.bands, workers), (batch_size, *load.size, preprocessing.bands)
     dataset = (
         _draw_batches(drawn, steps, batch_size, range(first_epoch, epochs), first_step)
         .map(
             _tensor_loader(
-                BatchLoader(load, preprocessing.bands, workers),
+                loader,
                 shape,
                 labels.mask_axes,
                 weighted=pixel_weights is not None,
@@ -198,6 +199,33 @@ _error_numbers = itertools.count(1)
 _ERROR_MARK = "<loading error {}>"
 
 
+class _Uncollected:
+    """Python collects no garbage while any thread is inside.
+
+    Garbage is collected in whichever thread happens to allocate. Where that is one that loads samples for an abandoned
+    stream, and the stream is in the garbage, its destruction waits for the thread that destroys it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._was_on = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._was_on:
+                gc.enable()
+
+
+_uncollected = _Uncollected()
+
+
 def _tensor_loader(
     load: Callable[[Any], tuple[np.ndarray, ...]],
     shape: tuple[int | None, ...],
@@ -214,7 +242,8 @@ def _tensor_loader(
 
     def load_or_record(key: Any) -> tuple[np.ndarray, ...]:
         try:
-            return load(key)
+            with _uncollected:
+                return load(key)
         except Exception as error:
             number = next(_error_numbers)
             _loading_errors[number] = error

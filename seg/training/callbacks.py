@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 import os
 import time
@@ -56,6 +57,7 @@ class EpochFacts(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         logs["images_per_second"] = self.images_per_epoch / (self._trained - self._started)
         logs["seconds"] = time.perf_counter() - self._started
+        gc.collect()  # seg.data.dataset puts it off while samples are loaded, which may be always
 
 
 class NaNStop(keras.callbacks.Callback):
