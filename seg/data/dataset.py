@@ -80,8 +80,7 @@ def training_batches(
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
 
     Returns:
-        A dataset of (images (N, H, W, bands) float32, labels (N, H, W) uint8[, weights (N, H, W) float32]); multi-label
-        classes have labels (N, H, W, K).
+        A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8[, weights (N, H, W) float32]).
 
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
