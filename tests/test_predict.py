@@ -68,7 +68,10 @@ def test_messages_come_before_the_model_is_loaded(trained_run, tmp_path, capsys,
     out = tmp_path / "out"
     cases = [
         ([tmp_path / "none.png"], f"{tmp_path / 'none.png'}: no such file or folder"),
-        ([tmp_path / "empty"], f"{tmp_path / 'empty'}: no images in it, allowed: .jpeg, .jpg, .png, .tif, .tiff"),
+        (
+            [tmp_path / "empty"],
+            f"{tmp_path / 'empty'}: no images in it, allowed: .jpeg, .jpg, .nii, .nii.gz, .png, .tif, .tiff",
+        ),
         ([first, second], f"{first} and {second}: both would become x; predict them apart"),
         ([first, "--tile", 64, "--overlap", 64], "--overlap: got 64, allowed: 0 to 63 (less than --tile)"),
     ]

@@ -39,7 +39,7 @@ def test_progress_is_told_every_mask_in_order(three_masks: list[Path]) -> None:
     assert seen == list(range(1, 16))
 
 
-def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path) -> None:
     started: list[Path] = []
     lock = threading.Lock()
 
@@ -50,14 +50,18 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path, mo
             raise DataError(f"{path}: broken")
         return np.array([4, 0, 0, 0]), 0
 
-    monkeypatch.setattr(counting, "count_pixels_and_moved", read)
     masks = [tmp_path / f"{index:04}.png" for index in range(1000)]
     for mask in masks:
         mask.touch()
     ahead: list[int] = []
     with pytest.raises(DataError, match="0020.png: broken"):
         count_masks(
-            masks, LABELS, IndexEncoding(), workers=2, progress=lambda done, _: ahead.append(len(started) - done)
+            masks,
+            LABELS,
+            IndexEncoding(),
+            workers=2,
+            counter=read,
+            progress=lambda done, _: ahead.append(len(started) - done),
         )
     waiting = counting.BUNDLE * (2 * threads.QUEUED_PER_WORKER + 1)
     assert max(ahead) <= waiting

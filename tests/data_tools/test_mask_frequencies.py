@@ -227,7 +227,7 @@ def test_from_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([".", "--num-classes", "1"], "labels.names: got 1 classes, allowed: 2 to 255"),
         ([".", "--num-classes", "3", "--class-names", "a,b"], "--class-names: got 2 names, --num-classes says 3"),
         ([".", "--num-classes", "2", "--ignore-index", "1"], "labels.ignore_index: got 1, which is class 'class_1'"),
-        ([".", "--num-classes", "2"], ".: no masks in it, looked for .gif, .jpeg, .jpg, .png"),
+        ([".", "--num-classes", "2"], ".: no masks in it, looked for .gif, .jpeg, .jpg, .nii, .nii.gz, .png"),
         ([".", "--num-classes", "2", "--workers", "0"], "--workers: got 0, allowed: 1 or more"),
         ([".", "--threads", "2", "--workers", "2"], "--threads and --workers: got together, allowed: one of them"),
         (["--config", "c.yaml", "--num-classes", "2"], "--num-classes: has no effect with --config, which says it"),

@@ -21,6 +21,7 @@ from seg.data.scene_attributes import ATTRIBUTE_LABELS
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
 from seg.training.callbacks import Checkpoints
+from seg.training.panels import GAP
 from seg.training.segmenter import load_segmenter
 
 NAMES = ATTRIBUTE_LABELS.names
@@ -72,7 +73,8 @@ def test_what_a_run_leaves(run: Path):
     events = EventAccumulator(str(run / "tensorboard/val"), size_guidance={"tensors": 0}).Reload()
     assert numbers | {"overlay/0000"} <= set(events.Tags()["tensors"])
     encoded = events.Tensors("overlay/0000")[0].tensor_proto.string_val[2]
-    assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (64, 3 * 64 + 8, 3)
+    height, width, _ = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape
+    assert width == 4 * 64 + 3 * GAP and height > 64  # image | labels | prediction | errors, caption and legends
 
 
 def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
