@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,6 +31,7 @@ from seg.data.mask_writing import Conversion, convert_mask
 from seg.data.masks import MaskEncoding, MergedEncoding, StoredEncoding
 from seg.data.multi_label_masks import MultiLabelEncoding
 from seg.data.storage import File, list_files, relative_name, write_bytes
+from seg.data.threads import in_order
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
@@ -186,15 +186,11 @@ def _convert(files: list[tuple[File, str]], plan: Plan, arguments: argparse.Name
     columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True)
     done = []
-    pool = ThreadPoolExecutor(arguments.threads or os.cpu_count())
-    try:
-        with bar if console.is_terminal else nullcontext():
-            task = bar.add_task("converting", total=len(files))
-            for one in pool.map(convert, files):
-                done.append(one)
-                bar.advance(task)
-    finally:  # after an error only the files at work are finished
-        pool.shutdown(cancel_futures=True)
+    with bar if console.is_terminal else nullcontext():
+        task = bar.add_task("converting", total=len(files))
+        for one in in_order(convert, files, arguments.threads or os.cpu_count() or 1):
+            done.append(one)
+            bar.advance(task)
     return done
 
 

@@ -61,6 +61,11 @@ class FractionData(Section):
     )
     slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")
 
+    def fractions(self) -> dict[str, float]:
+        """The share of each split that gets samples."""
+        shares = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: share for split, share in shares.items() if share > 0}
+
     def problems(self) -> Iterator[Problem]:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-6:

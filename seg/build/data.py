@@ -115,7 +115,7 @@ def samples(config: Config) -> Splits:
     """The image/mask pairs of each split, sizes compared; generated scenes are drawn first, where there are none."""
     if isinstance(config.data, SceneData):
         _check_scene_labels(config.labels)
-    splits = _find_samples(config.data, config.labels.multi_label)
+    splits = _find_samples(config.data, data_root(config))
     slices = None if isinstance(config.data, SceneData) else config.data.slices
     if slices is not None:
         splits = expand_slices(splits, slices.axis)
@@ -141,13 +141,22 @@ def _check_scene_labels(labels: Labels) -> None:
         raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index, multi_label")
 
 
-def _find_samples(data: FolderData | TableData | FractionData | SceneData, multi_label: bool) -> Splits:
-    root = Path(data.root)
+def data_root(config: Config) -> Path:
+    """The folder that holds the data; generated scenes are drawn first, where there are none.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    data, root = config.data, Path(config.data.root)
     if isinstance(data, SceneData):
         splits = {"train": data.train, "val": data.val, "test": data.test}
-        write_scenes(root, splits, data.size, data.seed, multi_label=multi_label)
+        write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
     if not root.is_dir():
         raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
+    return root
+
+
+def _find_samples(data: FolderData | TableData | FractionData | SceneData, root: Path) -> Splits:
     match data:
         case FolderData():
             return samples_from_folders(root, data.images, data.masks, data.mask_suffix)
@@ -156,13 +165,12 @@ def _find_samples(data: FolderData | TableData | FractionData | SceneData, multi
         case TableData():
             return samples_from_table(root, root / data.table)
         case FractionData():
-            fractions = {"train": data.train, "val": data.val, "test": data.test}
             return samples_from_fractions(
                 root,
                 data.images,
                 data.masks,
                 data.mask_suffix,
-                fractions={split: share for split, share in fractions.items() if share > 0},
+                fractions=data.fractions(),
                 seed=data.seed,
                 block_size=data.block_size,
             )

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from seg.data.splitting import (
     within_buffer,
 )
 from seg.data.storage import VolumeSlice, write_bytes
+from seg.data.threads import in_order
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
@@ -125,14 +125,10 @@ def count_samples(
         return count_pixels(sample.mask, labels, encoding)
 
     counts = []
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
-    try:
-        for one in pool.map(count, samples):
-            counts.append(one)
-            if progress is not None:
-                progress()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for one in in_order(count, samples, threads or os.cpu_count() or 1):
+        counts.append(one)
+        if progress is not None:
+            progress()
     return np.array(counts)
 
 

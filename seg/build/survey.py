@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
+from seg.build.data import data_root
 from seg.checks.survey import Survey, survey_folders, survey_fractions, survey_table
 from seg.checks.volumes import survey_slices
 from seg.config_data import FolderData, FractionData, SceneData, TableData
 from seg.config_tree import Config
-from seg.data.scenes import write_scenes
-from seg.errors import DataError
 
 
 def survey(config: Config) -> Survey:
@@ -22,13 +21,7 @@ def survey(config: Config) -> Survey:
         DataError: There is nothing to list: no root, no folder of images, or a table of another shape.
     """
     data = config.data
-    root = Path(data.root)
-    if isinstance(data, SceneData):
-        splits = {"train": data.train, "val": data.val, "test": data.test}
-        write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
-    if not root.is_dir():
-        raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
-    found = _listed(data, root)
+    found = _listed(data, data_root(config))
     if isinstance(data, SceneData) or data.slices is None:
         return found
     return survey_slices(found, data.slices.axis)
@@ -43,13 +36,12 @@ def _listed(data: FolderData | TableData | FractionData | SceneData, root: Path)
         case TableData():
             return survey_table(root, root / data.table)
         case FractionData():
-            fractions = {"train": data.train, "val": data.val, "test": data.test}
             return survey_fractions(
                 root,
                 data.images,
                 data.masks,
                 data.mask_suffix,
-                fractions={split: share for split, share in fractions.items() if share > 0},
+                fractions=data.fractions(),
                 seed=data.seed,
                 block_size=data.block_size,
             )

@@ -104,12 +104,7 @@ def training_batches(
     dataset = (
         _draw_batches(drawn, steps, batch_size, range(first_epoch, epochs), first_step)
         .map(
-            _tensor_loader(
-                loader,
-                shape,
-                labels.mask_axes,
-                weighted=pixel_weights is not None,
-            ),
+            _tensor_loader(loader, shape, labels.mask_axes, weighted=pixel_weights is not None),
             num_parallel_calls=LOADED_BATCHES,
             deterministic=True,
         )

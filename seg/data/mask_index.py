@@ -7,9 +7,9 @@ One pass of threads reads every mask once. What is kept is bounded, whatever the
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from seg.data.mask_counts import mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.storage import File, read_bytes, write_bytes
+from seg.data.threads import in_order
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -127,14 +128,10 @@ def index_masks(
         return decoded.shape, mask_pixels(decoded, labels), places, np.concatenate([_NO_COMPONENTS, *boxes])
 
     found = []
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for result in pool.map(one, masks):
-            found.append(result)
-            if progress is not None:
-                progress(len(found), len(masks))
-    finally:  # after an error or Ctrl-C only the masks being read are finished
-        pool.shutdown(wait=False, cancel_futures=True)
+    for result in in_order(one, masks, workers or os.cpu_count() or 1):
+        found.append(result)
+        if progress is not None:
+            progress(len(found), len(masks))
     parts = [places[k] for k in range(len(located)) for _, _, places, _ in found]
     components = [_NO_COMPONENTS]
     for number, (_, _, _, boxes) in enumerate(found):

@@ -6,8 +6,8 @@ show parts of masks, so there the first draws of the run themselves are made, ma
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from seg.data.mask_counts import mask_pixels
 from seg.data.masks import MaskEncoding, read_mask
 from seg.data.sampler import Sampler
 from seg.data.storage import File
+from seg.data.threads import in_order
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:  # whose import takes a second
@@ -131,14 +132,10 @@ def count_crops(
         return np.stack(counted), pasted
 
     found = []
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for result in pool.map(of_sample, by_sample):
-            found.append(result)
-            if progress is not None:
-                progress(len(found), len(by_sample))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    for result in in_order(of_sample, by_sample, workers or os.cpu_count() or 1):
+        found.append(result)
+        if progress is not None:
+            progress(len(found), len(by_sample))
     return _summed(np.concatenate([counts for counts, _ in found]), sum(pasted for _, pasted in found))
 
 

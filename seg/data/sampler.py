@@ -14,7 +14,7 @@ import numpy as np
 from seg.data.draws import NO_AIM, epoch_draws, numbered
 from seg.data.framing import Target
 from seg.data.mask_index import MaskIndex
-from seg.errors import ConfigError, DataError
+from seg.errors import ConfigError
 
 # Which random stream of a draw or an epoch: the augmentation's seeds have one entry less, so no two are the same.
 _TARGET_STREAM = 1
@@ -168,16 +168,3 @@ def systematic_counts(expected: np.ndarray, generator: np.random.Generator) -> n
     counts = np.empty(len(expected), np.int64)
     counts[order] = np.diff(marks, prepend=0.0).astype(np.int64)
     return counts
-
-
-def check_located(index: MaskIndex, names: tuple[str, ...], labels: np.ndarray, key: str) -> None:
-    """Refuses classes without a pixel to aim at; `key` is the setting that names them.
-
-    Raises:
-        DataError: Names the classes.
-    """
-    absent = [names[label] for label in labels if not index.pixels[:, label].any()]
-    if absent:
-        raise DataError(
-            f"{key}: no pixel of {', '.join(absent)} in {len(index.pixels)} training masks; allowed: classes they hold"
-        )
