@@ -16,7 +16,6 @@ import sys
 import uuid
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from seg.config_labels import ColourMasks, IndexMasks, Labels, PaletteMasks
 from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from seg.data.samples import natural_key, paired_samples
 from seg.data.storage import write_bytes
+from seg.data.threads import in_order
 from seg.data.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.errors import ConfigError, DataError, run_command
 
@@ -179,15 +179,11 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
     columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True)
     tiles: dict[Pair, list[Tile]] = {pair: [] for pair in grids}
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
-    try:
-        with bar if console.is_terminal else nullcontext():
-            task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
-            for (pair, cut_here), found in zip(jobs, pool.map(cut, jobs), strict=True):
-                tiles[pair] += found
-                bar.advance(task, len(cut_here))
-    finally:  # after an error only the rows at work are finished
-        pool.shutdown(cancel_futures=True)
+    with bar if console.is_terminal else nullcontext():
+        task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
+        for (pair, cut_here), found in zip(jobs, in_order(cut, jobs, threads or os.cpu_count() or 1), strict=True):
+            tiles[pair] += found
+            bar.advance(task, len(cut_here))
     return tiles
 
 

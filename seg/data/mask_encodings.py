@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+import cv2
 import numpy as np
 
 from seg.data.multi_label_masks import MultiLabelEncoding
@@ -192,6 +193,11 @@ def merge_table(labels: LabelSet, encoding: MergedEncoding) -> np.ndarray:
     table[: len(encoding.classes)] = encoding.classes
     table.setflags(write=False)
     return table
+
+
+def merged_labels(stored: np.ndarray, labels: LabelSet, encoding: MergedEncoding) -> np.ndarray:
+    """(H, W) uint8 classes of the files, and void, as the classes that they become."""
+    return cv2.LUT(stored, merge_table(labels, encoding)).reshape(stored.shape)
 
 
 def _described(name: str, **settings: object) -> str:

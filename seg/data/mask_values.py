@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from seg.data.colour_masks import labels_of_colours
@@ -17,7 +16,7 @@ from seg.data.mask_encodings import (
     MergedEncoding,
     PaletteEncoding,
     ValueEncoding,
-    merge_table,
+    merged_labels,
     value_table,
 )
 from seg.data.multi_label_masks import MultiLabelEncoding
@@ -73,7 +72,7 @@ def labels_of_array(values: np.ndarray, path: File, labels: LabelSet, encoding: 
     the number of pixels that `ColourEncoding.tolerance` moved."""
     if isinstance(encoding, MergedEncoding):
         stored, moved = labels_of_array(values, path, encoding.labels, encoding.stored)
-        return cv2.LUT(stored, merge_table(labels, encoding)).reshape(stored.shape), moved
+        return merged_labels(stored, labels, encoding), moved
     if isinstance(encoding, PaletteEncoding | MultiLabelEncoding):
         raise DataError(f"{path}: is a raster or a volume, allowed: a palette PNG, or the encoding 'index'")
     if isinstance(encoding, ColourEncoding):

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
-import cv2
 import numpy as np
 
 from seg.data.colour_masks import labels_of_colours
@@ -28,7 +27,7 @@ from seg.data.mask_encodings import (
     PaletteEncoding,
     StoredEncoding,
     ValueEncoding,
-    merge_table,
+    merged_labels,
 )
 from seg.data.mask_values import labels_of_values, mask_of_values
 from seg.data.multi_label_masks import MultiLabelEncoding, decode_planes
@@ -107,7 +106,7 @@ def decode_mask_and_moved(data: bytes, path: File, labels: LabelSet, encoding: M
         return np.ascontiguousarray(np.moveaxis(decode_planes(data, path, labels), 0, -1)), 0
     if isinstance(encoding, MergedEncoding):
         stored, moved = decode_mask_and_moved(data, path, encoding.labels, encoding.stored)
-        return cv2.LUT(stored, merge_table(labels, encoding)).reshape(stored.shape), moved
+        return merged_labels(stored, labels, encoding), moved
     header = parse_header(io.BytesIO(data), path)
     if header.format == "JPEG":
         _check_jpeg(encoding, path)
