@@ -7,10 +7,9 @@ not installed is left out, with a line that says so; none is a dependency of the
 
 Each shape is measured in processes of its own, with the memory allocator as it is and with one that keeps its pages
 (`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
-the time of one pass that reads and writes the logits over the loss's, which can be no faster. Peak memory is that of
-one more process a loss: the most that was resident in its first step over what was before, so the compiler counts and
-the logits do not, in multiples of the logits. With KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it
-has it; memory is then not measured.
+the time of one pass that reads and writes the logits over the loss's, which can be no faster. Memory is what XLA
+reports of the compiled step, in multiples of the logits: labels, logits, gradient and all that lies between. With
+KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it has it.
 """
 
 from __future__ import annotations
@@ -20,10 +19,12 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
@@ -53,6 +54,8 @@ TARGETS = (  # ours, the peer that computes the same, the largest ratio
     ("focal + Dice", "MONAI DiceFocalLoss", 0.25),
     ("Lovasz", "smp LovaszLoss", 1.0),
 )
+PAUSE = 0.02  # seconds; the threads of the library before wait busily for work, on our cores, for some milliseconds
+XLA_DUMP = "LOSSES_XLA_DUMP"  # the environment variable that tells a child the folder
 COPY = "one read and write of the logits"
 Step = Callable[[], Any]  # one forward and backward pass, waited for
 Loss = Callable[[Any, Any], Any]  # of labels and logits
@@ -65,8 +68,7 @@ def main() -> None:
         print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
     for shape in [arguments.shape] if arguments.shape else default_shapes(arguments.quick):
-        on_linux = Path("/proc/self/clear_refs").exists()
-        memory = peak_memory(shape, arguments.seed) if keras.backend.backend() == "tensorflow" and on_linux else {}
+        memory = memory_of_steps(shape, arguments.seed)
         for allocator in ("default", "warm") if arguments.allocator == "both" else (arguments.allocator,):
             extra = WARM if allocator == "warm" else {}
             rows = child("times", shape, extra, "--runs", str(arguments.runs), "--seed", str(arguments.seed))
@@ -290,6 +292,7 @@ def measure_times(arguments: argparse.Namespace) -> dict[str, tuple[float, float
         step(), step()
     for _ in range(arguments.runs):
         for name, step in steps.items():
+            time.sleep(PAUSE)
             before, start, faults = time.process_time(), time.perf_counter(), page_faults()
             result = step()
             took = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
@@ -304,41 +307,35 @@ def page_faults() -> int:
 
 
 def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
-    """How far the resident memory of a first step rose over that before it, in multiples of the logits; Linux."""
+    """The bytes that XLA allots to a step, in multiples of the logits; it writes its reports to `XLA_DUMP`."""
     labels, logits, weights = random_pixels(arguments.shape, arguments.seed)
-    loss = our_losses(weights)[arguments.loss]
-    compiled_step(loss, labels[:, :8, :8], logits[:, :8, :8])()  # what the libraries load once does not count
-    step = compiled_step(loss, labels, logits)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = resident("VmRSS")
-    step()
-    return {"ratio": (resident("VmHWM") - before) / logits.nbytes}
-
-
-def resident(key: str) -> int:
-    """Bytes of this process that are resident now (VmRSS) or were at most (VmHWM)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
+    compiled_step(our_losses(weights)[arguments.loss], labels, logits)()
+    reports = [path.read_text() for path in Path(os.environ[XLA_DUMP]).glob("*memory-usage-report.txt")]
+    used = [int(found[1]) for text in reports if (found := re.match(r"Total bytes used: (\d+)", text))]
+    return {"ratio": max(used) / logits.nbytes}
 
 
 CHILDREN: dict[str, Callable[[argparse.Namespace], Any]] = {"times": measure_times, "memory": measure_memory}
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
-def peak_memory(shape: tuple[int, ...], seed: int) -> dict[str, float]:
+def memory_of_steps(shape: tuple[int, ...], seed: int) -> dict[str, float]:
     """`measure_memory` of each of our losses."""
-    names = our_losses(np.ones(shape[-1], np.float32))
-    return {f"seg {name}": child("memory", shape, {}, "--loss", name, "--seed", str(seed))["ratio"] for name in names}
+    found = {}
+    for name in our_losses(np.ones(shape[-1], np.float32)):
+        with tempfile.TemporaryDirectory() as folder:
+            flags = {"XLA_FLAGS": f"--xla_dump_to={folder} --xla_dump_hlo_as_text", XLA_DUMP: folder}
+            found[f"seg {name}"] = child("memory", shape, flags, "--loss", name, "--seed", str(seed))["ratio"]
+    return found
 
 
 def print_times(rows: dict[str, tuple[float, float, float]], memory: dict[str, float]) -> None:
     """The medians as a Markdown table."""
-    print(
-        "| loss, forward + backward | ms | processor ms | page faults | peak memory / logits |\n|---|---|---|---|---|"
-    )
+    print("| loss, forward + backward | ms | processor ms | of a copy | page faults | memory / logits |")
+    print("|---|---|---|---|---|---|")
     for name, (wall, processor, faults) in rows.items():
-        peak = f"{memory[name]:.2f}" if name in memory else ""
-        print(f"| {name} | {wall:.1f} | {processor:.1f} | {rows[COPY][0] / wall:.0%} | {faults:.0f} | {peak} |")
+        multiple = f"{memory[name]:.2f}" if name in memory else ""
+        print(f"| {name} | {wall:.1f} | {processor:.1f} | {rows[COPY][0] / wall:.0%} | {faults:.0f} | {multiple} |")
 
 
 def print_targets(rows: dict[str, tuple[float, float, float]]) -> None:

@@ -52,7 +52,7 @@ def _probability_sums(labels: Tensor, logits: Tensor, ignore_index: int, axes: t
 
         def gradient(upstream: Tensor) -> Tensor:
             of_overlap, of_predicted = ops.unstack(ops.reshape(upstream, (2, -1, 1, 1, logits.shape[-1])), num=2)
-            mean = _mean_gradient(labels, logits, highest, log_sum, of_overlap, of_predicted)
+            mean = _mean_gradient(labels, logits, highest + log_sum, of_overlap, of_predicted)
             of_probabilities = of_predicted + ops.where(one_hot(labels, logits.shape[-1]), of_overlap, 0.0)
             return probabilities(logits, highest, log_sum) * (of_probabilities - ops.expand_dims(mean, -1))
 
@@ -67,17 +67,20 @@ def _probability_sums(labels: Tensor, logits: Tensor, ignore_index: int, axes: t
     return of_logits(logits)
 
 
-def _mean_gradient(
-    labels: Tensor, logits: Tensor, highest: Tensor, log_sum: Tensor, of_overlap: Tensor, of_predicted: Tensor
-) -> Tensor:
-    """sum_c p_ic d_ic of each pixel, (N, H, W), from the gradients of the sums, (1 or N, 1, 1, C)."""
+def _mean_gradient(labels: Tensor, logits: Tensor, log_sum: Tensor, of_overlap: Tensor, of_predicted: Tensor) -> Tensor:
+    """sum_c p_ic d_ic of each pixel, (N, H, W), from the gradients of the sums, (1 or N, 1, 1, C).
+
+    `log_sum` is the logarithm of the sum of exp(logit), or infinite at void pixels. Large logits leave it few digits
+    after the point, an error that all p_ic of a pixel share and their sum cancels. (Were the maximum subtracted first,
+    as in the forward pass, XLA would keep these C planes from there.)
+    """
     total = norm = 0.0
     planes = (ops.unstack(values, axis=-1) for values in (logits, of_overlap, of_predicted))
     for index, (logit, label_part, part) in enumerate(zip(*planes, strict=True)):
-        p = ops.exp(logit - highest - log_sum)
+        p = ops.exp(logit - log_sum)
         total = total + p * (part + ops.where(ops.equal(labels, index), label_part, 0.0))
         norm = norm + p
-    # The norm is 1, rounded, or 0 at void. Divided last: XLA then keeps this plane, and otherwise one of exp a class.
+    # The norm is about 1, or 0 at void. Divided last: XLA then keeps this plane, and otherwise one of exp a class.
     return total / ops.maximum(norm, 0.5)
 
 

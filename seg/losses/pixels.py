@@ -87,9 +87,14 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def shift(logits: Tensor) -> Tensor:
-    """The logits minus their maximum over classes, at most 0. The maximum cancels: no gradient has to pass it."""
+    """The logits minus their maximum over classes, at most 0."""
+    return logits - ops.expand_dims(highest_logit(logits), -1)
+
+
+def highest_logit(logits: Tensor) -> Tensor:
+    """The maximum over classes, (N, H, W). It cancels wherever it is subtracted: no gradient has to pass it."""
     lowest = float("-inf")  # lets an empty batch pass: Keras refuses its maximum in eager TensorFlow
-    return logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True, initial=lowest))
+    return ops.stop_gradient(ops.max(logits, axis=-1, initial=lowest))
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -130,13 +135,12 @@ def label_log_probability(labels: Tensor, logits: Tensor) -> Tensor:
 def log_sum_exp(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """(m, s), each (N, H, W): the highest logit of a pixel, and the logarithm of its sum of exp(logit - m).
 
-    Where the label is no class, s is 0. Class by class: XLA on CPU computes sums of planes for 16 pixels at a time, in
-    one pass, and a reduction over the last axis alone from an array as large as the logits, written before.
+    Where the label is no class, s is 0. The sum is taken class by class: XLA on CPU computes sums of planes for 16
+    pixels at a time, in one pass, and a sum over the last axis from an array as large as the logits, written before.
+    The maximum is taken over the axis: a chain of maxima would be computed anew for each class of each reader.
     """
+    highest = highest_logit(logits)
     first, *others = ops.unstack(logits, axis=-1)
-    highest = first
-    for plane in others:
-        highest = ops.maximum(highest, plane)
     total = ops.exp(first - highest)
     for plane in others:
         total = total + ops.exp(plane - highest)
