@@ -34,7 +34,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from seg.losses import Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz, TopKCrossEntropy, Tversky
+from seg.losses import (
+    BinaryCrossEntropy,
+    Combined,
+    CrossEntropy,
+    Dice,
+    Focal,
+    GeneralisedDice,
+    Lovasz,
+    TopKCrossEntropy,
+    Tversky,
+)
 
 IGNORE_INDEX = 255
 SHAPES = ((8, 256, 256, 8), (4, 512, 512, 19))
@@ -138,6 +148,7 @@ def random_pixels(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.nda
 def our_losses(weights: np.ndarray) -> dict[str, Loss]:
     """Ours, by name."""
     given = weights.tolist()
+    binary = BinaryCrossEntropy(class_weights=given)
     cross_entropy, focal, dice = (loss(class_weights=given) for loss in (CrossEntropy, Focal, Dice))
     return {
         "cross-entropy": cross_entropy,
@@ -147,12 +158,18 @@ def our_losses(weights: np.ndarray) -> dict[str, Loss]:
         "focal + Dice": Combined([(1.0, focal), (1.0, dice)]),
         "cross-entropy + focal + Dice": Combined([(1.0, cross_entropy), (1.0, focal), (1.0, dice)]),
         "cross-entropy, smoothed": CrossEntropy(class_weights=given, label_smoothing=0.1),
+        "binary cross-entropy": lambda labels, logits: binary(planes(labels, len(weights)), logits),
         "top-k cross-entropy": TopKCrossEntropy(class_weights=given),
         "Jaccard": Tversky(alpha=1.0, beta=1.0, class_weights=given),
         "focal Tversky": Tversky(gamma=4 / 3, class_weights=given),
         "generalised Dice": GeneralisedDice(class_weights=given),
         "Lovasz": Lovasz(class_weights=given),
     }
+
+
+def planes(labels: Any, num_classes: int) -> Any:
+    """A plane of 0 and 1 for each class, (N, H, W, C) uint8, which exists in the compiler only."""
+    return keras.ops.one_hot(labels, num_classes, dtype="uint8")
 
 
 def keras_losses(weights: np.ndarray) -> dict[str, Loss]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from seg.errors import DataError
 from seg.losses.combined import Combined
 from seg.losses.online_weights import OnlineClassWeights
 from seg.losses.replicas import num_replicas
+
+# From labels, logits, pixel weights and class weights to the total and the terms' values, unscaled.
+Evaluate = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, ...]]]
 
 
 @keras.saving.register_keras_serializable(package="seg")
@@ -52,7 +55,7 @@ class Segmenter(keras.Model):
             raise ValueError("online_weights: no effect, no loss term has class weights; allowed: with such a term")
         self.online_weights = online_weights
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
-        self._training_terms = _compiled(self.loss) if not self.jit_compile else self.loss.term_values
+        self._training_loss = _compiled(self.loss) if not self.jit_compile else _evaluated(self.loss)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile_from_config` takes."""
@@ -91,11 +94,11 @@ class Segmenter(keras.Model):
             training: Whether a gradient will be taken.
         """
         # Validation batches may differ in size, and XLA would compile anew for each.
-        term_values = self._training_terms if training else self.loss.term_values
-        values: Mapping[str, Any] = term_values(y, y_pred, sample_weight, self._class_weights(y, training))
-        for mean, value in zip(self.term_means, values.values(), strict=True):
+        evaluate = self._training_loss if training else _evaluated(self.loss)
+        total, values = evaluate(y, y_pred, sample_weight, self._class_weights(y, training))
+        for mean, value in zip(self.term_means, values, strict=True):
             mean.update_state(value, sample_weight=ops.shape(y_pred)[0])
-        return self.loss.total(values) / num_replicas()
+        return total / num_replicas()
 
     def _class_weights(self, labels: Any, training: bool) -> Any:
         """(C,) of this step, or None where the terms' own hold."""
@@ -104,15 +107,44 @@ class Segmenter(keras.Model):
         return self.online_weights.update(labels) if training else self.online_weights.current()
 
 
-def _compiled(loss: Combined) -> Any:
-    """The loss terms, compiled by XLA on TensorFlow's CPU: three to five times faster forward and backward there, while
-    the model's convolutions are slower (so `jit_compile` for the model is for GPUs, and then holds the loss too)."""
+def _evaluated(loss: Combined) -> Evaluate:
+    """The loss as it is."""
+
+    def evaluate(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> tuple[Any, tuple[Any, ...]]:
+        values = loss.term_values(labels, logits, pixel_weights, class_weights)
+        return loss.total(values), tuple(values.values())
+
+    return evaluate
+
+
+def _compiled(loss: Combined) -> Evaluate:
+    """The loss with its gradient, compiled in one by XLA on TensorFlow's CPU.
+
+    Three to five times faster there, while the model's convolutions are slower (so `jit_compile` for the model is for
+    GPUs, and then holds the loss too). Were TensorFlow to differentiate the compiled loss, it would compile the two
+    directions apart, and they would take up to twice as long. Only the total has a gradient; the terms are for logs.
+    """
     # Replicas meet in a loss to share their sums, which XLA cannot wait for.
     if keras.backend.backend() != "tensorflow" or num_replicas() > 1:
-        return loss.term_values
+        return _evaluated(loss)
     import tensorflow as tf
 
-    return tf.function(loss.term_values, jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
+    def with_gradient(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(logits)
+            total, values = _evaluated(loss)(labels, logits, pixel_weights, class_weights)
+        return total, values, tape.gradient(total, logits)
+
+    def evaluate(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> tuple[Any, tuple[Any, ...]]:
+        @tf.custom_gradient
+        def of_logits(logits: Any) -> Any:
+            total, values, gradient = with_gradient(labels, logits, pixel_weights, class_weights)
+            return (total, values), lambda upstream, *_: upstream * gradient
+
+        return of_logits(tf.cast(logits, "float32"))
+
+    return evaluate
 
 
 def load_segmenter(path: Path) -> Segmenter:
