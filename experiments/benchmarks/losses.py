@@ -62,6 +62,7 @@ TARGETS = (  # ours, the peer that computes the same, the largest ratio
     ("Dice", "MONAI DiceLoss", 0.35),
     ("cross-entropy + Dice", "MONAI DiceCELoss", 0.30),
     ("focal + Dice", "MONAI DiceFocalLoss", 0.25),
+    ("binary cross-entropy", "torch BCEWithLogitsLoss", 1.0),
     ("Lovasz", "smp LovaszLoss", 1.0),
 )
 PAUSE = 0.02  # seconds; the threads of the library before wait busily for work, on our cores, for some milliseconds
@@ -148,7 +149,7 @@ def random_pixels(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.nda
 def our_losses(weights: np.ndarray) -> dict[str, Loss]:
     """Ours, by name."""
     given = weights.tolist()
-    binary = BinaryCrossEntropy(class_weights=given)
+    binary = BinaryCrossEntropy(pos_weight=given)
     cross_entropy, focal, dice = (loss(class_weights=given) for loss in (CrossEntropy, Focal, Dice))
     return {
         "cross-entropy": cross_entropy,
@@ -254,6 +255,9 @@ def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> 
 
     cross_entropy = torch.nn.CrossEntropyLoss(weight=weight, ignore_index=IGNORE_INDEX)
     steps = {"torch F.cross_entropy": step(cross_entropy, targets)}
+    hot = torch.from_numpy(np.moveaxis(labels[..., None] == np.arange(len(weights)), -1, 1).astype(np.float32))
+    binary = torch.nn.BCEWithLogitsLoss(pos_weight=weight[:, None, None])
+    steps["torch BCEWithLogitsLoss"] = step(binary, hot.to(device))
     steps |= {f"MONAI {name}": step(loss, no_void[:, None]) for name, loss in monai_losses(weight).items()}
     return steps | {f"smp {name}": step(loss, no_void) for name, loss in smp_losses().items()}
 
