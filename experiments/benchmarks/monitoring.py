@@ -65,7 +65,9 @@ def batches(size: tuple[int, int, int], classes: int, batch: int) -> tf.data.Dat
     masks = blobs.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
     masks[:, :4] = 255
     kept = tf.data.Dataset.from_tensor_slices((images, masks)).repeat().take(number)
-    return kept.batch(batch).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread is waited for at the end of some epochs, for longer than a look takes
+    return kept.batch(batch).prefetch(2).with_options(options)
 
 
 class Alternating(keras.callbacks.Callback):
