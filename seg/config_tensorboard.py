@@ -18,7 +18,7 @@ class TensorBoard(Section):
     )
     look_every: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="epochs between two looks at the predictions; left out: a tenth of training.epochs, at least 3",
+        description="epochs between two looks at the predictions; left out: a tenth of training.epochs, at least 4",
     )
     confusion_every: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs between two pictures of the confusion matrix; 0: none"

@@ -3,10 +3,11 @@
 python -m experiments.benchmarks.monitoring [--only quickstart]: epochs alternate between the two, so that whatever else
 the machine does falls on both; the first of each is left out. Medians of the epochs' time, and of the processor time
 of all threads, which holds on a busy machine too. A looked-at epoch draws pictures, curves and shares, a light one has
-scalars and the confusion matrix. `once` is what the first look takes longer than the others: XLA compiles. `run` is a
-whole training: light and looked-at epochs as the cockpit chooses them, and `once`, over the epochs without. `MB`: what
-an epoch writes. The sizes are those of configs/quickstart.yaml and configs/camvid.yaml, on random pictures, and 150
-classes at 512 x 512.
+scalars and the confusion matrix; the pictures of either are waited for, which in a training are drawn while the next
+epoch runs, so that the time on the clock is an upper bound. `once` is what the first look takes longer than the others.
+`run` is a whole training: light and looked-at epochs as the cockpit chooses them, and `once`, over the epochs without.
+`MB`: what an epoch writes. The sizes are those of configs/quickstart.yaml and configs/camvid.yaml, on random pictures,
+and 150 classes at 512 x 512.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Alternating(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.kind != "without":
             self.inner.on_epoch_end(self.own, dict(logs or {}))
+            self.inner._wait_for_pictures()
         self.seconds[self.kind].append(time.perf_counter() - self.started)
         self.cpu[self.kind].append(time.process_time() - self.cpu_started)
         if self.kind != "without":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from seg.training.panels import Picture, panel
 from seg.training.validation_watch import Findings, ValidationWatch, Watched
 
 Logs = dict[str, Any] | None
+Drawing = tuple[str, Callable[[], np.ndarray]]  # a picture's tag, and what draws it
 LOOKS = 10  # a run is looked at about so often unless told otherwise; TensorBoard shows 10 pictures of a tag
-LEAST_INTERVAL = 3  # epochs; in a run of a dozen short epochs more looks would cost too much
+LEAST_INTERVAL = 4  # epochs; in a run of a dozen short epochs more looks would cost too much
 SHARES = ("pixel_share", "loss_share", "gradient_share")
 UNWRITTEN = ("seconds",)  # log keys that are no curve
 
@@ -40,7 +42,7 @@ class CockpitLimits:
     Attributes:
         rare_share: A class with a smaller share of the labelled training pixels is rare.
         look_every: Epochs between two looks at the predictions (pictures, precision-recall curves, shares); the first
-            and the last epoch are always looked at. None: a tenth of the epochs, at least 3.
+            and the last epoch are always looked at. None: a tenth of the epochs, at least 4.
         confusion_every: Epochs between two pictures of the confusion matrix; 0: none.
         tile_classes: The so many rarest classes have their worst tiles drawn.
         tiles: How many of each.
@@ -132,6 +134,8 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         self._clock: InputClock | None = None
         self._train_matrix: np.ndarray | None = None
         self._full = False
+        self._painter: ThreadPoolExecutor | None = None
+        self._painting: Future[None] | None = None
 
     def _check(self, labels: LabelSet) -> None:
         if self.counts is not None and tuple(self.counts.names) != labels.names:
@@ -163,6 +167,10 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         assert self._watch is not None and self._clock is not None
         self._watch.remove()
         self._clock.remove()
+        self._wait_for_pictures()
+        if self._painter is not None:
+            self._painter.shutdown()
+            self._painter = None
         for file in self._files.values():
             file.close()
         self._files = {}
@@ -187,20 +195,40 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         validated = self._trained is not None
         self._end_training()
         values = {"train": self._matrix_values(self._train_matrix), "val": []}
+        drawings: list[Drawing] = []
         if validated:
             matrix = self._matrix()
             values["val"] = self._matrix_values(matrix)
             findings = self._watch.end()
             if matrix is not None and self._draws_confusion(epoch, matrix):
-                picture = confusion_picture(matrix, self.labels.names)
-                values["val"] += self._pictures([("confusion", lambda: picture)])
+                drawings.append(("confusion", lambda: confusion_picture(matrix, self.labels.names)))
             if findings is not None:
                 values["val"] += self._finding_values(findings)
+                drawings += self._finding_drawings(findings)
         for run, more in self._log_values(logs or {}).items():
             values[run] += more
+        self._write(epoch + 1, values, drawings)
+
+    def _write(self, step: int, values: Mapping[str, list[Any]], drawings: list[Drawing]) -> None:
+        """Writes an epoch's values now, and its pictures while the next epoch trains."""
+        self._wait_for_pictures()  # of the epoch before: steps ascend within a file
+        drawings, note = self._within_limit(drawings)
         for run, summaries in values.items():
-            self._files[run].add(epoch + 1, summaries)
+            self._files[run].add(step, summaries + (note if run == "val" else []))
             self._files[run].flush()
+        if drawings:
+            self._painter = self._painter or ThreadPoolExecutor(1, "pictures")
+            self._painting = self._painter.submit(self._paint, self._files["val"], step, drawings)
+
+    def _paint(self, file: EventFile, step: int, drawings: list[Drawing]) -> None:
+        file.add(step, [event_file.image(tag, draw()) for tag, draw in drawings])
+        file.flush()
+
+    def _wait_for_pictures(self) -> None:
+        """Until they are written; raises what drawing them raised."""
+        painting, self._painting = self._painting, None
+        if painting is not None:
+            painting.result()
 
     def _draws_confusion(self, epoch: int, matrix: np.ndarray) -> bool:
         """Classes that overlap, (K, 2, 2), have no matrix of each other."""
@@ -235,20 +263,20 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             self._files["val"].add(0, hyperparameters(self.hparams, self.run_name) if self.hparams else [])
         self._full = False
 
-    def _pictures(self, drawings: Sequence[tuple[str, Any]]) -> list[Any]:
-        """The pictures (tag, function that draws it), or a note where the folder is full."""
+    def _within_limit(self, drawings: list[Drawing]) -> tuple[list[Drawing], list[Any]]:
+        """The pictures to draw: all or, where the folder is full, none, and once a note of it."""
         used = self._kept_bytes + sum(file.num_bytes for file in self._files.values())
-        if used < self.limits.max_mb * 1e6:
-            return [event_file.image(tag, draw()) for tag, draw in drawings]
+        if not drawings or used < self.limits.max_mb * 1e6:
+            return drawings, []
         if self._full:
-            return []
+            return [], []
         self._full = True
         note = (
             f"{self.folder}: the event files have {used / 1e6:.3g} MB, the limit (max_mb) is {self.limits.max_mb:g}: "
             f"no more pictures from epoch {self._epoch + 1} on; the curves go on"
         )
         warnings.warn(note, stacklevel=2)
-        return [event_file.text("limit", note)]
+        return [], [event_file.text("limit", note)]
 
     # --- values -------------------------------------------------------------------------------------------------------
     def _static_values(self) -> list[Any]:
@@ -312,14 +340,17 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         if findings.histograms is not None:
             for index, histogram in zip(self.watched.curve_classes, findings.histograms, strict=True):
                 values.append(event_file.pr_curve(f"pr_curve/{self.labels.names[index]}", precision_recall(histogram)))
-        drawings: list[tuple[str, Any]] = [
+        return values
+
+    def _finding_drawings(self, findings: Findings) -> list[Drawing]:
+        drawings: list[Drawing] = [
             (f"overlay/{name}", lambda tile=tile: panel(tile, self.labels)) for name, tile in findings.samples.items()
         ]
         for index, worst in findings.worst.items():
             for place, (_, _, tile) in enumerate(worst, 1):
                 tag = f"worst/{self.labels.names[index]}/{place}"
                 drawings.append((tag, lambda tile=tile, index=index: panel(tile, self.labels, focus=index)))
-        return values + (self._pictures(drawings) if drawings else [])
+        return drawings
 
     def _log_values(self, logs: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The epoch's logs, and the speed where no other callback has measured it."""

@@ -18,9 +18,8 @@ from seg.training.class_shares import class_shares, has_class_shares
 from seg.training.panels import Picture, Tile, class_pixels, shrunk, stretched, worst_window
 
 SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
-SHARE_LOGITS = (
-    2**20
-)  # of a batch at most; more are thinned out by rows and columns, or 150 classes would fill the memory
+# Of a batch at most: more are thinned out by rows and columns, or 150 classes would fill the memory and take long.
+SHARE_LOGITS = 2**18
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorflow import make_ndarray
 
 from seg.balance import ClassCounts
@@ -36,7 +38,7 @@ random = np.random.default_rng(0)
 IMAGES = random.normal(size=(6, 8, 6, 3)).astype(np.float32)
 MASKS = (random.random((6, 8, 6)) < 0.2).astype(np.uint8)
 MASKS[:, :2] = 255
-LIMITS = CockpitLimits(rare_share=0.3)
+LIMITS = CockpitLimits(rare_share=0.3, look_every=3)
 
 
 def counts(names=NAMES):
@@ -208,6 +210,22 @@ def test_pictures(run):
     assert decoded(train.Tensors("class_balance")[0]).std() > 10
 
 
+def test_pictures_of_an_epoch_stand_before_the_next_epoch_s_values(run):
+    (path,) = (run[0] / "val").glob("events.out.tfevents.*")
+    events = [Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))][1:]
+    assert [event.step for event in events] == sorted(event.step for event in events)
+    assert [event.step for event in events if any(v.tag == "confusion" for v in event.summary.value)] == [1, 2, 3, 4]
+
+
+def test_what_drawing_raises_ends_the_fit(tmp_path, monkeypatch):
+    def panel(*_, **__):
+        raise ValueError("no picture of this")
+
+    monkeypatch.setattr("seg.training.tensorboard.panel", panel)
+    with pytest.raises(ValueError, match="no picture of this"):
+        fit(conv_model(), cockpit(tmp_path), epochs=1)
+
+
 def test_texts_layout_and_hparams_are_written_once(run):
     train, val = read(run[0], "train"), read(run[0], "val")
     for events, tag in (
@@ -225,7 +243,7 @@ def test_texts_layout_and_hparams_are_written_once(run):
 
 
 def test_when_looks_and_pictures_are_due():
-    assert [step for step in range(1, 13) if is_due(step, 12, None)] == [1, 3, 6, 9, 12]
+    assert [step for step in range(1, 13) if is_due(step, 12, None)] == [1, 4, 8, 12]
     assert sum(is_due(step, 120, None) for step in range(1, 121)) == 11
     assert [step for step in range(1, 8) if is_due(step, 7, 4)] == [1, 4, 7]
     assert is_due(1, 1, None)
