@@ -21,6 +21,7 @@ from seg.errors import ConfigError, DataError, run_command
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
+    from seg.data.band_statistics import BandStatistics
     from seg.data.samples import Splits
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
@@ -98,7 +99,7 @@ def train(config: Config, run: RunDir) -> None:
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, [board]),
+                callbacks=callbacks(config, run, log, steps, [board], prepared.statistics),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -204,17 +205,22 @@ def callbacks(
     log: list[dict[str, str]],
     steps: int,
     watching: Sequence[keras.callbacks.Callback],
+    statistics: BandStatistics | None,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
+    from seg import build
     from seg.training import callbacks as on
+    from seg.training.model_file import describe
 
+    described = describe(build.label_set(config), build.preprocessing(config, statistics))
+    patience = config.training.early_stopping
     history = [float(row[on.MONITOR]) for row in log]
     return [
         on.NaNStop(),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
         *watching,
-        on.Checkpoints(run.best, run.last, history=history, patience=config.training.early_stopping),
+        on.Checkpoints(run.best, run.last, history=history, patience=patience, description=described),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
 

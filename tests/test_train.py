@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seg import train
+from seg import build, train
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.training.callbacks import Checkpoints
+from seg.training.model_file import read_description
 from seg.training.preparation import count_classes
 from seg.training.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
@@ -45,6 +46,13 @@ def test_the_run_folder_holds_everything_and_no_temporary_file(trained_run):
         "checkpoints/best.keras",
         "checkpoints/last.keras",
     }
+
+
+def test_checkpoints_hold_classes_and_preprocessing(trained_run, tiny_config):
+    config = load_config(tiny_config)
+    for name in ("best", "last"):
+        described = read_description(trained_run / f"checkpoints/{name}.keras")
+        assert described == (build.label_set(config), build.preprocessing(config))
 
 
 def test_the_configuration_loads_equal(trained_run, tiny_config):

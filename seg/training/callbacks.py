@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg.errors import SegError
+from seg.training.model_file import save_model
 from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "best_epoch",
     "out_of_patience",
     "read_log",
-    "save_model",
 ]
 
 MONITOR = "val_mean_iou"
@@ -122,18 +122,26 @@ class Checkpoints(keras.callbacks.Callback):
     an epoch is on disk once it is there.
     """
 
-    def __init__(self, best: Path, last: Path, *, history: Sequence[float] = (), patience: int | None = None) -> None:
-        """`history`: the monitored value of the epochs before a resume."""
+    def __init__(
+        self,
+        best: Path,
+        last: Path,
+        *,
+        history: Sequence[float] = (),
+        patience: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        """`history`: the monitored value of the epochs before a resume. `description`: see `save_model`."""
         super().__init__()
-        self.best, self.last, self.patience = best, last, patience
+        self.best, self.last, self.patience, self.description = best, last, patience, description
         self.history = list(history)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
         self.history.append(float(logs[MONITOR]))
         if best_epoch(self.history) == len(self.history) - 1:
-            save_model(self.model, self.best)
-        save_model(self.model, self.last)
+            save_model(self.model, self.best, self.description)
+        save_model(self.model, self.last, self.description)
         if out_of_patience(self.history, self.patience):
             self.model.stop_training = True
 
@@ -146,13 +154,6 @@ def best_epoch(history: Sequence[float]) -> int:
 def out_of_patience(history: Sequence[float], patience: int | None) -> bool:
     """Whether the last `patience` epochs brought nothing better."""
     return patience is not None and bool(history) and len(history) - 1 - best_epoch(history) >= patience
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Saves under a temporary name and renames, so that a kill in the middle leaves the old checkpoint."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    model.save(temporary)
-    os.replace(temporary, path)
 
 
 class TrainingLog(keras.callbacks.Callback):

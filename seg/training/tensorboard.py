@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             values["val"] = self._matrix_values(matrix)
             findings = self._watch.end()
             if matrix is not None and self._draws_confusion(epoch, matrix):
-                drawings.append(("confusion", lambda: confusion_picture(matrix, self.labels.names)))
+                drawings.append(("confusion", partial(confusion_picture, matrix, self.labels.names)))
             if findings is not None:
                 values["val"] += self._finding_values(findings)
                 drawings += self._finding_drawings(findings)
@@ -344,12 +345,12 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
 
     def _finding_drawings(self, findings: Findings) -> list[Drawing]:
         drawings: list[Drawing] = [
-            (f"overlay/{name}", lambda tile=tile: panel(tile, self.labels)) for name, tile in findings.samples.items()
+            (f"overlay/{name}", partial(panel, tile, self.labels)) for name, tile in findings.samples.items()
         ]
         for index, worst in findings.worst.items():
             for place, (_, _, tile) in enumerate(worst, 1):
                 tag = f"worst/{self.labels.names[index]}/{place}"
-                drawings.append((tag, lambda tile=tile, index=index: panel(tile, self.labels, focus=index)))
+                drawings.append((tag, partial(panel, tile, self.labels, focus=index)))
         return drawings
 
     def _log_values(self, logs: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import rasterio
 
+from seg.data.preprocessing import ValueRange
+from seg.training.model_file import read_description
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 2 * 2**30  # bytes; the image alone is 3.2e9, its mask 0.4e9
 CONFIG = """
@@ -92,6 +95,11 @@ def check_run(root: Path, side: int, tile: int = 512) -> None:
     clipped = np.clip(seen, *ends[:, :, None])
     np.testing.assert_allclose(bands["mean"], clipped.mean(axis=1), rtol=1e-9)
     np.testing.assert_allclose(bands["std"], clipped.std(axis=1), rtol=1e-9)
+    _, preprocessing = read_description(root / "run" / "checkpoints" / "best.keras")  # the model file alone knows them
+    assert preprocessing.value_range == ValueRange(tuple(bands["low"]), tuple(bands["high"]), clip=True)
+    unit = (clipped - ends[0][:, None]) / np.diff(ends, axis=0).T
+    np.testing.assert_allclose(preprocessing.mean, unit.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(preprocessing.std, unit.std(axis=1), rtol=1e-6)
 
 
 def test_a_small_one(tmp_path: Path) -> None:
