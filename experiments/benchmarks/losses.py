@@ -1,9 +1,9 @@
 """Times losses forward and backward beside their peers: `python -m experiments.benchmarks.losses`.
 
-The steps take turns, run by run, so that a busy machine slows all alike: trust the ratios of the medians. Processor
-time (all threads) stands beside the time on the clock, since it hardly feels other programs. Ours and Keras's are
-compiled by XLA, torch's, MONAI's and segmentation-models-pytorch's are eager, as their users run them. A peer that is
-not installed is left out, with a line that says so; none is a dependency of the project.
+The steps take turns, run by run, each once before it is timed, so that a busy machine slows all alike: trust the ratios
+of the medians. Processor time (all threads) stands beside the time on the clock, since it hardly feels other programs.
+Ours and Keras's are compiled by XLA, torch's, MONAI's and segmentation-models-pytorch's are eager, as their users run
+them. A peer that is not installed is left out, with a line that says so; none is a dependency of the project.
 
 Each shape is measured in processes of its own, with the memory allocator as it is and with one that keeps its pages
 (`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
@@ -65,7 +65,6 @@ TARGETS = (  # ours, the peer that computes the same, the largest ratio
     ("binary cross-entropy", "torch BCEWithLogitsLoss", 1.0),
     ("Lovasz", "smp LovaszLoss", 1.0),
 )
-PAUSE = 0.02  # seconds; the threads of the library before wait busily for work, on our cores, for some milliseconds
 XLA_DUMP = "LOSSES_XLA_DUMP"  # the environment variable that tells a child the folder
 COPY = "one read and write of the logits"
 Step = Callable[[], Any]  # one forward and backward pass, waited for
@@ -313,7 +312,7 @@ def measure_times(arguments: argparse.Namespace) -> dict[str, tuple[float, float
         step(), step()
     for _ in range(arguments.runs):
         for name, step in steps.items():
-            time.sleep(PAUSE)
+            step()  # now its library's threads are awake, and those of the one before wait busily no more
             before, start, faults = time.process_time(), time.perf_counter(), page_faults()
             result = step()
             took = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
