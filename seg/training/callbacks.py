@@ -119,7 +119,7 @@ class Checkpoints(keras.callbacks.Callback):
     """best.keras by validation mean IoU, last.keras each epoch; ends training after `patience` epochs without a better.
 
     last.keras is written last: it holds the optimizer and so says how far the run is, and everything that belongs to
-    an epoch is on disk once it is there.
+    an epoch is on disk once it is there, but for its pictures, which may still be being drawn.
     """
 
     def __init__(
