@@ -9,7 +9,7 @@ Each shape is measured in processes of its own, with the memory allocator as it 
 (`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
 the time of one pass that reads and writes the logits over the loss's, which can be no faster. Memory is what XLA
 reports of the compiled step, in multiples of the logits: labels, logits, gradient and all that lies between. With
-KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it has it.
+KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it has it; memory is then not measured.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
         print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
     for shape in [arguments.shape] if arguments.shape else default_shapes(arguments.quick):
-        memory = memory_of_steps(shape, arguments.seed)
+        memory = memory_of_steps(shape, arguments.seed) if keras.backend.backend() == "tensorflow" else {}
         for allocator in ("default", "warm") if arguments.allocator == "both" else (arguments.allocator,):
             extra = WARM if allocator == "warm" else {}
             rows = child("times", shape, extra, "--runs", str(arguments.runs), "--seed", str(arguments.seed))

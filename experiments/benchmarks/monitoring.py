@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seg.balance.counts import ClassCounts
+from seg.data.dataset import not_tuned
 from seg.labels import LabelSet
 from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
@@ -66,9 +67,7 @@ def batches(size: tuple[int, int, int], classes: int, batch: int) -> tf.data.Dat
     masks = blobs.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
     masks[:, :4] = 255
     kept = tf.data.Dataset.from_tensor_slices((images, masks)).repeat().take(number)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its thread is waited for at the end of some epochs, for longer than a look takes
-    return kept.batch(batch).prefetch(2).with_options(options)
+    return not_tuned(kept.batch(batch).prefetch(2))
 
 
 class Alternating(keras.callbacks.Callback):

@@ -111,7 +111,7 @@ def training_batches(
         .prefetch(PREFETCHED_BATCHES)
     )
     left = max(0, steps * (epochs - first_epoch) - first_step)
-    return _not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)))
+    return not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)))
 
 
 def _draw_batches(
@@ -157,10 +157,10 @@ def evaluation_batches(
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
-    return _not_tuned(dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES))
+    return not_tuned(dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES))
 
 
-def _not_tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def not_tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without tf.data's tuning: there is nothing to tune, and its thread is waited for, for up to 0.8 s,
     whenever an iterator ends, as at the end of each validation."""
     options = tf.data.Options()

@@ -48,7 +48,7 @@ def probability_histogram(
     bins = ops.cast(ops.floor(ops.clip(probabilities, 0.0, 1.0) * (num_thresholds - 1)), "int32")  # (N, H, W, K)
     offsets = ops.arange(len(classes), dtype="int32") * 2
     places = ops.where(ops.equal(labels, ignore_index), size, (offsets + positive) * num_thresholds + bins)
-    places = ops.reshape(places, (-1,))  # one more bin, for void, keeps every shape static
+    places = ops.reshape(places, (-1,))  # one more bin, for void
     counts = ops.bincount(places, minlength=size + 1)  # a tenth of the time of `segment_sum`
     return ops.reshape(ops.cast(counts[:size], "int32"), (len(classes), 2, num_thresholds))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import gc
+import io
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from seg.data.storage import write_bytes
 from seg.errors import SegError
 from seg.training.model_file import save_model
 from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
@@ -166,12 +167,11 @@ class TrainingLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.rows.append({"epoch": epoch, **(logs or {})})
-        temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[-1]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(temporary, self.path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[-1]))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_bytes(self.path, text.getvalue().encode())
 
 
 def read_log(path: Path, epochs: int) -> list[dict[str, str]]:

@@ -1,9 +1,13 @@
 """A model file that needs no run folder: its classes, and how images become what it takes, travel inside.
 
-model = load_segmenter(path)
-labels, preprocessing = read_description(path)
-image = preprocessing.prepare(preprocessing.read(Path("tile.png")))  # (H, W, bands) float32
-mask = labels.predicted(model.predict(image[None])[0])  # (H, W) uint8
+To predict from the file alone:
+
+    model = load_segmenter(path)
+    labels, preprocessing = read_description(path)
+    image = preprocessing.prepare(preprocessing.read(Path("tile.png")))  # (H, W, bands) float32
+    mask = labels.predicted(model.predict(image[None])[0])  # (H, W) uint8
+
+(`load_segmenter` is of seg/training/segmenter.py.)
 """
 
 from __future__ import annotations

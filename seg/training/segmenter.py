@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Segmenter(keras.Model):
             raise ValueError("online_weights: no effect, no loss term has class weights; allowed: with such a term")
         self.online_weights = online_weights
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
-        self._training_loss = _compiled(self.loss) if not self.jit_compile else _evaluated(self.loss)
+        self._training_loss = partial(_evaluate, self.loss) if self.jit_compile else _compiled(self.loss)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile_from_config` takes."""
@@ -94,7 +95,7 @@ class Segmenter(keras.Model):
             training: Whether a gradient will be taken.
         """
         # Validation batches may differ in size, and XLA would compile anew for each.
-        evaluate = self._training_loss if training else _evaluated(self.loss)
+        evaluate = self._training_loss if training else partial(_evaluate, self.loss)
         total, values = evaluate(y, y_pred, sample_weight, self._class_weights(y, training))
         for mean, value in zip(self.term_means, values, strict=True):
             mean.update_state(value, sample_weight=ops.shape(y_pred)[0])
@@ -107,14 +108,12 @@ class Segmenter(keras.Model):
         return self.online_weights.update(labels) if training else self.online_weights.current()
 
 
-def _evaluated(loss: Combined) -> Evaluate:
-    """The loss as it is."""
-
-    def evaluate(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> tuple[Any, tuple[Any, ...]]:
-        values = loss.term_values(labels, logits, pixel_weights, class_weights)
-        return loss.total(values), tuple(values.values())
-
-    return evaluate
+def _evaluate(
+    loss: Combined, labels: Any, logits: Any, pixel_weights: Any, class_weights: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """The total and the terms' values, as they are."""
+    values = loss.term_values(labels, logits, pixel_weights, class_weights)
+    return loss.total(values), tuple(values.values())
 
 
 def _compiled(loss: Combined) -> Evaluate:
@@ -126,14 +125,14 @@ def _compiled(loss: Combined) -> Evaluate:
     """
     # Replicas meet in a loss to share their sums, which XLA cannot wait for.
     if keras.backend.backend() != "tensorflow" or num_replicas() > 1:
-        return _evaluated(loss)
+        return partial(_evaluate, loss)
     import tensorflow as tf
 
     @tf.function(jit_compile=True, autograph=False)
     def with_gradient(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(logits)
-            total, values = _evaluated(loss)(labels, logits, pixel_weights, class_weights)
+            total, values = _evaluate(loss, labels, logits, pixel_weights, class_weights)
         return total, values, tape.gradient(total, logits)
 
     def evaluate(labels: Any, logits: Any, pixel_weights: Any, class_weights: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -135,7 +135,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         self._clock: InputClock | None = None
         self._train_matrix: np.ndarray | None = None
         self._full = False
-        self._painter: ThreadPoolExecutor | None = None
+        self._painter = ThreadPoolExecutor(1, "pictures")  # its thread starts with the first picture
         self._painting: Future[None] | None = None
 
     def _check(self, labels: LabelSet) -> None:
@@ -169,9 +169,6 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         self._watch.remove()
         self._clock.remove()
         self._wait_for_pictures()
-        if self._painter is not None:
-            self._painter.shutdown()
-            self._painter = None
         for file in self._files.values():
             file.close()
         self._files = {}
@@ -218,7 +215,6 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
             self._files[run].add(step, summaries + (note if run == "val" else []))
             self._files[run].flush()
         if drawings:
-            self._painter = self._painter or ThreadPoolExecutor(1, "pictures")
             self._painting = self._painter.submit(self._paint, self._files["val"], step, drawings)
 
     def _paint(self, file: EventFile, step: int, drawings: list[Drawing]) -> None:

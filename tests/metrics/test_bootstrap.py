@@ -14,6 +14,19 @@ def image_sums(number=40, classes=4, seed=0, skill=6):
     return np.stack([matrix_sums(matrix) for matrix in matrices])
 
 
+def scipy_interval(number, statistic, resamples, seed):
+    """SciPy's percentile interval of a statistic of the indices of `number` images."""
+    return stats.bootstrap(
+        (np.arange(number),),
+        statistic,
+        n_resamples=resamples,
+        vectorized=True,
+        axis=-1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+
+
 @pytest.mark.parametrize("key", ["iou", "recall", "mean_iou", "pixel_accuracy", "frequency_weighted_iou"])
 def test_scipy_gives_the_same_interval_for_the_same_draws(key):
     sums = image_sums()
@@ -22,15 +35,7 @@ def test_scipy_gives_the_same_interval_for_the_same_draws(key):
     def statistic(indices, axis):
         return score_sums(sums[indices.astype(int)].sum(axis=axis % indices.ndim))[key][place]
 
-    oracle = stats.bootstrap(
-        (np.arange(len(sums)),),
-        statistic,
-        n_resamples=400,
-        vectorized=True,
-        axis=-1,
-        method="percentile",
-        rng=np.random.default_rng(3),
-    ).confidence_interval
+    oracle = scipy_interval(len(sums), statistic, 400, seed=3)
     found = intervals(sums, 400, seed=3)[key]
     np.testing.assert_allclose(found[1] if key in PER_CLASS else found, oracle, rtol=1e-12)
 
@@ -43,15 +48,7 @@ def test_scipy_gives_the_same_interval_for_paired_differences():
         first, second = (score_sums(sums[indices].sum(axis=axis % indices.ndim)) for sums in (ours, theirs))
         return first["iou"][..., 2] - second["iou"][..., 2]
 
-    oracle = stats.bootstrap(
-        (np.arange(len(ours)),),
-        statistic,
-        n_resamples=300,
-        vectorized=True,
-        axis=-1,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    oracle = scipy_interval(len(ours), statistic, 300, seed=0)
     np.testing.assert_allclose(difference_intervals(ours, theirs, 300, seed=0)["iou"][2], oracle, rtol=1e-12)
 
 
