@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.make_scenes",
         description="Draws scenes (fields, forest, water, roads, buildings, boats, solar panels) into OUT/images/SPLIT "
-        "and OUT/masks/SPLIT; 60 %% train, 20 %% val, 20 %% test. The same arguments draw the same pixels.",
+        "and OUT/masks/SPLIT; 60 % train, 20 % val, 20 % test. The same arguments draw the same pixels.",
         epilog="example: python -m data_tools.make_scenes data/scenes --count 80 --size 256 --seed 0",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder, or one drawn before")

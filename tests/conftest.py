@@ -22,13 +22,24 @@ hypothesis.settings.register_profile("explore", deadline=None, derandomize=False
 hypothesis.settings.load_profile("seg")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+COLLECTED = pytest.StashKey[set[Path]]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` leaves tests out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COLLECTED] = {item.path for item in items}
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         skip = pytest.mark.skip(reason=f"is about TensorFlow, and KERAS_BACKEND is {backend}")
         for item in items:
             if item.get_closest_marker("tensorflow"):
                 item.add_marker(skip)
+
+
+@pytest.fixture
+def collected_files(pytestconfig: pytest.Config) -> set[Path]:
+    """The files that this run of pytest took tests from."""
+    return pytestconfig.stash[COLLECTED]
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,7 @@ def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, axes = _class_figure(names)
-    for effect, marker in zip(effects, WEIGHT_MARKERS, strict=True):
+    for effect, marker in zip(effects, cycle(WEIGHT_MARKERS), strict=False):
         rows = np.flatnonzero(effect.weights)
         axes.plot(effect.weights[rows], rows, marker, label=effect.name, markersize=6, alpha=0.8)
     axes.set_xscale("log")

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 
 from seg.balance import ClassCounts
-from seg.config_losses import CrossEntropyTerm, FocalTerm, LossTerm, TopKCrossEntropyTerm
+from seg.config_losses import (
+    BinaryCrossEntropyTerm,
+    CrossEntropyTerm,
+    DiceTerm,
+    FocalTerm,
+    GeneralisedDiceTerm,
+    JaccardTerm,
+    LossTerm,
+    LovaszTerm,
+    TopKCrossEntropyTerm,
+    TverskyTerm,
+)
 from seg.config_tree import Config
 from seg.errors import ConfigError
 
@@ -75,5 +88,11 @@ def _term_refusal(term: LossTerm) -> str | None:
             )
         case TopKCrossEntropyTerm():
             return "top_k_cross_entropy learns from the hardest pixels alone, whose classes have other shares"
-        case _:
+        case DiceTerm() | JaccardTerm() | TverskyTerm() | GeneralisedDiceTerm() | LovaszTerm():
             return f"the optimum of '{term.name}' is a mask and no posterior (an overlap of whole classes)"
+        case BinaryCrossEntropyTerm():
+            return (
+                "binary_cross_entropy learns a posterior for each class by itself, with no prior shared out among them"
+            )
+        case _ as never:
+            assert_never(never)

@@ -60,8 +60,9 @@ def border_map(instances: np.ndarray, *, strength: float = 10.0, sigma: float = 
 def objects(mask: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     """The connected pixels of each class as instances, (H, W) int32: 0 is no object, then 1, 2, ...
 
-    Pixels are connected by their sides, not by their corners: objects that meet in a corner only are two. Objects of
-    two classes are two even where they touch.
+    Pixels are connected by their sides alone, where components and objects are elsewhere connected by corners, too: two
+    cells that meet in a corner are the narrowest gap there is, which the map exists to weigh, and as one object they
+    would have none. Objects of two classes are two even where they touch.
 
     Args:
         mask: (H, W) class indices.

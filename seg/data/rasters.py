@@ -30,7 +30,7 @@ DTYPES = ("uint8", "uint16", "int16", "float32")
 MASK_DTYPES = (*DTYPES, "int8", "uint32", "int32", "float64")
 PLAIN_PIXELS = 2**26  # a TIFF with more is read by windows whatever it holds
 WHOLE_VALUES = 2**28  # of an image or mask that has to be read as one: 1 GiB as float32
-SAME_PLACE = 1e-3  # of a pixel: grids this close are the same; writers round their coordinates
+SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
 _RASTER_TAGS = (322, 33550, 33922, 34264, 34735, 42113)  # tiles; scale, tie points, matrix, keys; nodata
 _UPRIGHT = 1
 
@@ -312,15 +312,16 @@ def check_grids(image: Path, mask: Path) -> None:
         reasons.append(("size (height x width)", f"{ours.height} x {ours.width}", f"{theirs.height} x {theirs.width}"))
     if ours.crs and theirs.crs and ours.crs != theirs.crs:
         reasons.append(("coordinate reference system", ours.crs, theirs.crs))
-    if ours.transform and theirs.transform and not _same_place(ours.transform, theirs.transform, ours.shape):
+    if ours.transform and theirs.transform and not same_place(ours.transform, theirs.transform, ours.shape):
         reasons.append(("transform", _shown(ours.transform), _shown(theirs.transform)))
     if reasons:
         listed = "; ".join(f"{what} {mine} against {other}" for what, mine, other in reasons)
         raise DataError(f"{image} and its mask {mask} are not on one grid: {listed}; allowed: the image's grid")
 
 
-def _same_place(one: tuple[float, ...], two: tuple[float, ...], shape: tuple[int, int]) -> bool:
-    """Whether all four corners of a grid lie within `SAME_PLACE` pixels of each other."""
+def same_place(one: tuple[float, ...], two: tuple[float, ...], shape: tuple[int, int]) -> bool:
+    """Whether all four corners of a grid (height, width) lie within `SAME_PLACE` pixels of each other by two transforms
+    (a, b, c, d, e, f)."""
     a, b = (np.array(each, np.float64).reshape(2, 3) for each in (one, two))
     corners = np.array([[x, y, 1.0] for x in (0, shape[1]) for y in (0, shape[0])]).T  # (3, 4)
     pixel = np.abs(a[:, :2]).max()

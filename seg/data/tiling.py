@@ -21,6 +21,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from seg.data.images import image_size
+from seg.data.rasters import same_place
 from seg.data.storage import write_bytes
 from seg.errors import ConfigError, DataError
 
@@ -135,10 +136,10 @@ def check_source(image: Path, mask: Path | None, plan: TilePlan) -> tuple[int, i
                     f"{source.shape[0]} x {source.shape[1]}; allowed: one grid"
                 )
             other = _place(source)
-            if place and other and not _same_place(place, other, shape):
+            if place and other and not (place[0] == other[0] and same_place(place[1], other[1], shape)):
                 raise DataError(
-                    f"{image} has the CRS {place[0]} and the transform {tuple(place[1])[:6]}, {mask} has {other[0]} "
-                    f"and {tuple(other[1])[:6]}; allowed: one grid (e.g. gdalwarp the mask onto the image)"
+                    f"{image} has the CRS {place[0]} and the transform {place[1]}, {mask} has {other[0]} "
+                    f"and {other[1]}; allowed: one grid (e.g. gdalwarp the mask onto the image)"
                 )
             for value in plan.void:
                 if len(value) not in (1, source.count):
@@ -201,18 +202,9 @@ def _maybe(path: Path | None) -> Iterator[Any]:
             yield source
 
 
-def _place(source: Any) -> tuple[Any, Any] | None:
-    """CRS and transform, or None where the file has no place on earth."""
-    return None if source.crs is None and source.transform.is_identity else (source.crs, source.transform)
-
-
-def _same_place(one: tuple[Any, Any], other: tuple[Any, Any], shape: tuple[int, int]) -> bool:
-    """Whether the CRS are equal and all corners of the raster meet within a hundredth of a pixel."""
-    a, b, _, d, e, _ = tuple(one[1])[:6]
-    corners = np.array([(0, 0, 1), (shape[1], 0, 1), (0, shape[0], 1), (shape[1], shape[0], 1)]).T
-    apart = np.subtract(tuple(one[1])[:6], tuple(other[1])[:6]).reshape(2, 3) @ corners
-    pixels = np.linalg.solve(np.array([[a, b], [d, e]]), apart)
-    return one[0] == other[0] and bool(np.abs(pixels).max() < 0.01)
+def _place(source: Any) -> tuple[Any, tuple[float, ...]] | None:
+    """CRS and transform (a, b, c, d, e, f), or None where the file has no place on earth."""
+    return None if source.crs is None and source.transform.is_identity else (source.crs, tuple(source.transform)[:6])
 
 
 def _check_bits(source: Any, path: Path) -> None:

@@ -23,7 +23,7 @@ LAYERS = (
     ("seg.checks",),
     ("seg.build",),
     ("seg.training", "seg.inference"),
-    ("seg.train", "seg.evaluate", "seg.predict", "seg.export"),
+    ("seg.train", "seg.evaluate", "seg.predict"),
     ("data_tools", "experiments"),
 )
 UNITS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -98,6 +98,11 @@ def import_cycles(sources: dict[str, str]) -> list[str]:
 
 def test_imports_only_go_down():
     assert layer_violations(project_sources()) == []
+
+
+def test_every_line_of_the_layers_names_what_there_is():
+    modules = project_sources()
+    assert [unit for unit in UNITS if not any(unit_of(module) == unit for module in modules)] == []
 
 
 def test_imports_form_no_cycle():

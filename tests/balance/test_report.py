@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from seg.balance import MaskStatistics, collect_statistics
-from seg.balance.charts import co_occurrence_chart
+from seg.balance.advisor import SchemeEffect
+from seg.balance.charts import WEIGHT_MARKERS, co_occurrence_chart, weight_chart
 from seg.balance.report import BalanceReport
 from seg.data.masks import IndexEncoding
 from seg.labels import LabelSet
@@ -93,3 +94,13 @@ def test_pictures_hold_many_classes_and_absent_ones() -> None:
     picture = cv2.imdecode(np.frombuffer(co_occurrence_chart(names, co_occurrence), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape[0] > 40 * 30
+
+
+def test_there_may_be_more_weighting_schemes_than_markers():
+    schemes = [f"scheme {number}" for number in range(len(WEIGHT_MARKERS) + 1)]
+    effects = [
+        SchemeEffect(name, np.array([1.0, number + 1.0]), number + 1.0, np.array([0.5, 0.5]), 1.0, ())
+        for number, name in enumerate(schemes)
+    ]
+    picture = cv2.imdecode(np.frombuffer(weight_chart(("a", "b"), effects), np.uint8), cv2.IMREAD_COLOR)
+    assert min(picture.shape[:2]) > 100

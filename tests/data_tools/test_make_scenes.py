@@ -35,6 +35,12 @@ def test_preview_shows_two_scenes_with_labels_and_a_legend(tmp_path):
     assert height > 128
 
 
+def test_help_says_the_shares_as_they_are_read(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "60 % train, 20 % val, 20 % test" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,6 +57,13 @@ def test_a_loss_without_weights_has_none_to_take_out(sections):
         ),
         ({"loss": [{"name": "dice"}]}, "the optimum of 'dice' is a mask and no posterior"),
         ({"loss": [{"name": "lovasz"}]}, "the optimum of 'lovasz' is a mask"),
+        (
+            {
+                "loss": [{"name": "binary_cross_entropy"}],
+                "labels": {"names": list(NAMES), "encoding": {"name": "multi_label"}},
+            },
+            "binary_cross_entropy learns a posterior for each class by itself",
+        ),
         ({"loss": [{"name": "focal", "gamma": 2}]}, "focal loss with gamma 2 is not proper"),
         ({"loss": [{"name": "top_k_cross_entropy"}]}, "learns from the hardest pixels alone"),
         ({"loss": [{"name": "cross_entropy", "normalize": "weights"}]}, "normalize: weights divides by the weights"),
