@@ -21,20 +21,20 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
-from seg.checks.findings import KINDS
-from seg.data.mask_counts import count_pixels, load_fast_counter, mask_pixels
-from seg.data.mask_values import mask_of_values
-from seg.data.masks import MaskEncoding, read_mask
-from seg.data.multi_label_masks import count_planes
-from seg.data.rasters import read_mask_raster, read_raster
-from seg.data.reading import Bands, image_size, is_large, read_values
-from seg.data.samples import Sample
-from seg.data.storage import relative_name, write_bytes
-from seg.data.threads import in_order
+from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
+from data_tools.checks.findings import KINDS
+from seg.data.files.rasters import read_mask_raster, read_raster
+from seg.data.files.reading import Bands, image_size, is_large, read_values
+from seg.data.files.storage import relative_name, write_bytes
+from seg.data.files.threads import in_order
+from seg.data.masks.counts import count_pixels, load_fast_counter, mask_pixels
+from seg.data.masks.planes import count_planes
+from seg.data.masks.reading import MaskEncoding, read_mask
+from seg.data.masks.values import mask_of_values
+from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
-from seg.training.overlay import colourise
+from seg.pictures.overlay import colourise
 
 MOST_SAMPLES = 500  # a browser scrolls that many with ease
 RANDOM = 24  # samples where nothing else is said
@@ -144,8 +144,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
+    from data_tools.checks.config_survey import survey
     from seg.build import label_set, mask_encoding
-    from seg.build.survey import survey
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.overrides)

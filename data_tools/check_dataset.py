@@ -20,13 +20,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data_tools.checks import CheckReport, Grade, Rules, Survey, check_dataset
+from data_tools.checks.duplicates import MOST_BITS
+from data_tools.checks.report import finding_line, markdown, rows, summary, to_json
+from data_tools.checks.survey import survey_folders, survey_pair
 from data_tools.mask_frequencies import ENCODINGS
-from seg.checks import CheckReport, Grade, Rules, Survey, check_dataset
-from seg.checks.duplicates import MOST_BITS
-from seg.checks.report import finding_line, markdown, rows, summary, to_json
-from seg.checks.survey import survey_folders, survey_pair
-from seg.data.samples import SPLITS
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
+from seg.data.samples.pairs import SPLITS
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
@@ -134,8 +134,8 @@ def _config_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
     for option in FOLDER_OPTIONS:
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')}: has no effect with --config, which says it")
+    from data_tools.checks.config_survey import survey
     from seg.build import label_set, mask_encoding
-    from seg.build.survey import survey
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.inputs)

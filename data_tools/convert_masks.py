@@ -21,17 +21,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
+from data_tools.datasets.manifest import whole_file
+from data_tools.datasets.mask_writing import Conversion, convert_mask
 from seg.build import samples
 from seg.build.data import stored_encoding
-from seg.build.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
-from seg.build.splitting import whole_file
-from seg.config_labels import Labels
-from seg.data.images import MASK_SUFFIXES, VOLUME_SUFFIXES
-from seg.data.mask_writing import Conversion, convert_mask
-from seg.data.masks import MaskEncoding, MergedEncoding, StoredEncoding
-from seg.data.multi_label_masks import MultiLabelEncoding
-from seg.data.storage import File, list_files, relative_name, write_bytes
-from seg.data.threads import in_order
+from seg.config.labels import Labels
+from seg.data.files.images import MASK_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.files.storage import File, list_files, relative_name, write_bytes
+from seg.data.files.threads import in_order
+from seg.data.masks.planes import MultiLabelEncoding
+from seg.data.masks.reading import MaskEncoding, MergedEncoding, StoredEncoding
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 

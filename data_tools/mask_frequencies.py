@@ -24,14 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from data_tools.balance.multi_label_report import MultiLabelReport
+from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics, count_multi_label_masks
 from seg.balance.cache import CountCache
-from seg.balance.multi_label_report import MultiLabelReport
-from seg.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
-from seg.data.images import MASK_SUFFIXES
-from seg.data.masks import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
-from seg.data.multi_label_masks import MultiLabelEncoding
-from seg.data.storage import File, is_url, list_files, write_bytes
+from seg.data.files.images import MASK_SUFFIXES
+from seg.data.files.storage import File, is_url, list_files, write_bytes
+from seg.data.masks.planes import MultiLabelEncoding
+from seg.data.masks.reading import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 

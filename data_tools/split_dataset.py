@@ -23,14 +23,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data_tools.datasets.dealing import consecutive_positions, groups_from_pattern, positions_from_pattern
+from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
+from data_tools.datasets.manifest import (
+    Assignment,
+    Pool,
+    assign_splits,
+    count_samples,
+    read_tiles,
+    whole_file,
+    write_manifest,
+)
 from seg.build import samples
 from seg.build.data import labels_and_encoding
-from seg.build.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
-from seg.build.splitting import Assignment, Pool, assign_splits, count_samples, read_tiles, whole_file, write_manifest
 from seg.config import Config
-from seg.data.samples import SPLITS, paired_samples, samples_from_table
-from seg.data.splitting import consecutive_positions, groups_from_pattern, positions_from_pattern
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
+from seg.data.samples.pairs import SPLITS, paired_samples, samples_from_table
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 

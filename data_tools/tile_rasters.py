@@ -24,14 +24,14 @@ from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg.build.splitting import whole_file
+from data_tools.datasets.manifest import whole_file
+from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
-from seg.config_labels import ColourMasks, IndexMasks, Labels, PaletteMasks
-from seg.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from seg.data.samples import natural_key, paired_samples
-from seg.data.storage import write_bytes
-from seg.data.threads import in_order
-from seg.data.tiling import Tile, TilePlan, check_source, cut_rows
+from seg.config.labels import ColourMasks, IndexMasks, Labels, PaletteMasks
+from seg.data.files.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.files.storage import write_bytes
+from seg.data.files.threads import in_order
+from seg.data.samples.pairs import natural_key, paired_samples
 from seg.errors import ConfigError, DataError, run_command
 
 COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width", "labelled")

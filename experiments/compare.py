@@ -31,9 +31,9 @@ from rich.table import Table
 
 from experiments.grid import Cell, load_cells
 from seg import build
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
-from seg.training.run_dir import RunDir
+from seg.runs.run_dir import RunDir
 
 console = Console(highlight=False, soft_wrap=True)
 

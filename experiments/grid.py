@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg.config import Config, load_config, read_yaml
-from seg.config_messages import shown, unknown_key
+from seg.config import Config, load_config
+from seg.config.messages import shown, unknown_key
+from seg.config.yaml import read_yaml
 from seg.errors import ConfigError
 
 KEYS = ("config", "split", "checkpoint", "seeds", "overrides", "variants")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seg.inference.scoring import RuleScores
     from seg.inference.settings import Settings
     from seg.inference.subject import Subject
-    from seg.training.run_dir import RunDir
+    from seg.runs.run_dir import RunDir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(args: argparse.Namespace) -> None:
     from seg.inference.settings import Settings
-    from seg.training.run_dir import RunDir
+    from seg.runs.run_dir import RunDir
 
     options = vars(args)
     settings = Settings(**{key: options[key] for key in Settings.__dataclass_fields__})
@@ -107,10 +107,10 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     if other is not None:
         check_comparable(subject, other)
 
-    from seg.training.hardware import environment, start_tensorflow
+    from seg.runs.hardware import environment, start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.training.panels import panel_of
+    from seg.pictures.panels import panel_of
     from seg.training.segmenter import load_segmenter
 
     model = load_segmenter(subject.checkpoint)
@@ -143,10 +143,10 @@ def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> N
     if split not in splits:
         raise DataError(f"--split: got '{split}', which {run.path}'s data does not have; allowed: {', '.join(splits)}")
 
-    from seg.training.hardware import start_tensorflow
+    from seg.runs.hardware import start_tensorflow
 
     start_tensorflow()
-    from seg.data.dataset import user_errors
+    from seg.data.batches.dataset import user_errors
     from seg.inference.multi_label_report import write_multi_label_report
     from seg.inference.report import scores_table
     from seg.metrics.iou import scores
@@ -178,13 +178,13 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from seg.balance.charts import frequency_chart
     from seg.config import dump_config
-    from seg.inference.charts import reliability_png
     from seg.inference.page import report_page
     from seg.inference.report import write_report
     from seg.inference.results import image_rows
-    from seg.metrics.confusion_chart import confusion_matrix_png
+    from seg.pictures.class_charts import frequency_chart
+    from seg.pictures.confusion import confusion_matrix_png
+    from seg.pictures.reliability import reliability_png
 
     labels = subject.config.labels.label_set()
     charts = {

@@ -51,18 +51,18 @@ def predict(
         ConfigError: `tile` and `overlap` do not go together.
     """
     from seg import build
-    from seg.training.run_dir import RunDir
+    from seg.runs.run_dir import RunDir
 
     if not 0 <= overlap < tile:
         raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
     run = RunDir.open(run_dir)
     config, checkpoint, images = run.config(), run.checkpoint(which), find_images(inputs)
 
-    from seg.training.hardware import start_tensorflow
+    from seg.runs.hardware import start_tensorflow
 
     start_tensorflow()
     from seg.inference.files import FilePredictor
-    from seg.training.overlay import overlay
+    from seg.pictures.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
     slices = getattr(config.data, "slices", None)
@@ -87,8 +87,8 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: A path is missing, a folder has no image, or two images would get the same name.
     """
-    from seg.data.images import SAMPLE_SUFFIXES
-    from seg.data.samples import stem
+    from seg.data.files.images import SAMPLE_SUFFIXES
+    from seg.data.samples.pairs import stem
 
     images: dict[str, Path] = {}
     for path in inputs:

@@ -21,12 +21,12 @@ from seg.errors import ConfigError, DataError, run_command
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.data.band_statistics import BandStatistics
-    from seg.data.samples import Splits
+    from seg.data.samples.pairs import Splits
+    from seg.data.views.band_statistics import BandStatistics
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
+    from seg.runs.run_dir import RunDir
     from seg.training.preparation import Preparation
-    from seg.training.run_dir import RunDir
     from seg.training.segmenter import Segmenter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start(args: argparse.Namespace) -> None:
-    from seg.training.run_dir import RunDir
+    from seg.runs.run_dir import RunDir
 
     if args.resume:
         if args.overrides or args.run_dir:
@@ -77,11 +77,11 @@ def train(config: Config, run: RunDir) -> None:
     splits = build.samples(config)
     prepared = prepare(config, run, splits["train"], console)
 
-    from seg.training.hardware import start_tensorflow
+    from seg.runs.hardware import start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.data.dataset import user_errors
-    from seg.data.draws import steps_per_epoch
+    from seg.data.batches.dataset import user_errors
+    from seg.data.sampling.draws import steps_per_epoch
     from seg.training.run_board import run_board
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
@@ -130,7 +130,7 @@ def build_model(
     import keras
 
     from seg import build
-    from seg.training.hardware import environment, precision_policy
+    from seg.runs.hardware import environment, precision_policy
     from seg.training.segmenter import Segmenter
 
     policy = precision_policy(config.training.precision, num_gpus)
@@ -209,8 +209,8 @@ def callbacks(
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg import build
+    from seg.runs.model_file import describe
     from seg.training import callbacks as on
-    from seg.training.model_file import describe
 
     described = describe(build.label_set(config), build.preprocessing(config, statistics))
     patience = config.training.early_stopping

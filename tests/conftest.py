@@ -25,9 +25,11 @@ hypothesis.settings.load_profile("seg")
 COLLECTED = pytest.StashKey[set[Path]]()
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` leaves tests out
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[COLLECTED] = {item.path for item in items}
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    parent.config.stash.setdefault(COLLECTED, set()).add(file_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         skip = pytest.mark.skip(reason=f"is about TensorFlow, and KERAS_BACKEND is {backend}")
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def collected_files(pytestconfig: pytest.Config) -> set[Path]:
-    """The files that this run of pytest took tests from."""
+    """The files that this run of pytest looked for tests in."""
     return pytestconfig.stash[COLLECTED]
 
 

@@ -14,10 +14,10 @@ import pytest
 from seg import build
 from seg.balance import ClassCounts, class_weights
 from seg.config import validate
-from seg.config_tree import Config
-from seg.data.border_map import BorderWeights
-from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
-from seg.data.scenes import SCENE_LABELS
+from seg.config.tree import Config
+from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
+from seg.data.scenes.scene import SCENE_LABELS
+from seg.data.views.border_map import BorderWeights
 from seg.errors import ConfigError, DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice

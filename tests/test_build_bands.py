@@ -14,13 +14,13 @@ from rich.console import Console
 
 from seg import build
 from seg.config import validate
-from seg.config_tree import Config
-from seg.data.band_statistics import BandStatistics, Clip
-from seg.data.preprocessing import ValueRange
-from seg.data.storage import VolumeSlice
+from seg.config.tree import Config
+from seg.data.files.storage import VolumeSlice
+from seg.data.views.band_statistics import BandStatistics, Clip
+from seg.data.views.preprocessing import ValueRange
 from seg.errors import DataError
+from seg.runs.run_dir import RunDir
 from seg.training.preparation import count_training
-from seg.training.run_dir import RunDir
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 NAMES = ["ground", "road", "tree"]

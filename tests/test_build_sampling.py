@@ -13,11 +13,11 @@ import pytest
 from seg import build
 from seg.balance import ClassCounts, count_masks
 from seg.config import validate
-from seg.config_tree import Config
-from seg.data.masks import IndexEncoding
-from seg.data.pixel_cache import PixelCache
-from seg.data.sampler import ClassPresence, CropTargets, RepeatFactor
-from seg.data.samples import Sample
+from seg.config.tree import Config
+from seg.data.batches.pixel_cache import PixelCache
+from seg.data.masks.reading import IndexEncoding
+from seg.data.samples.pairs import Sample
+from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 

@@ -11,11 +11,11 @@ import pytest
 
 from seg import build, evaluate
 from seg.config import dump_config, load_config
-from seg.data.loading import load_pair
+from seg.data.batches.loading import load_pair
 from seg.inference.sliding_window import predict_logits
 from seg.inference.views import predict_views
 from seg.metrics.iou import confusion_matrix, scores
-from seg.training.run_dir import RunDir
+from seg.runs.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
 
 

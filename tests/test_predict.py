@@ -4,7 +4,7 @@ import pytest
 
 from seg import build, predict
 from seg.config import load_config
-from seg.data.images import read_image
+from seg.data.files.images import read_image
 from seg.training.segmenter import load_segmenter
 
 

@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seg import build, train
 from seg.balance import ClassCounts
 from seg.config import load_config
+from seg.runs.model_file import read_description
+from seg.runs.run_dir import RunDir
 from seg.training.callbacks import Checkpoints
-from seg.training.model_file import read_description
 from seg.training.preparation import count_classes
-from seg.training.run_dir import RunDir
 from seg.training.segmenter import load_segmenter
 
 NAMES = ("field", "forest", "water", "road", "building", "boat", "solar_panel")

@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seg.checks.duplicates import near
-from seg.checks.look import Look
-from seg.data.scenes import SCENE_LABELS, draw_scene
+from data_tools.checks.duplicates import near
+from data_tools.checks.look import Look
+from seg.data.scenes.scene import SCENE_LABELS, draw_scene
 
 SIDE, SCENES, SCENE_SIDE, THREADS = 256, 24, 768, 2
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -77,8 +77,8 @@ with contextlib.redirect_stdout(io.StringIO()):
 DECODE = """
 import cv2
 from pathlib import Path
-from seg.data.samples import samples_from_folders
-from seg.data.threads import in_order
+from seg.data.samples.pairs import samples_from_folders
+from seg.data.files.threads import in_order
 cv2.setNumThreads(0)
 samples = [s for some in samples_from_folders(Path({root!r})).values() for s in some]
 for _ in in_order(lambda s: (cv2.imread(str(s.image)), cv2.imread(str(s.mask), 0)) and None, samples, 2):

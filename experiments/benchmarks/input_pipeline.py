@@ -41,12 +41,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from seg.data.images import write_png
-from seg.data.masks import IndexEncoding, write_mask
-from seg.data.pixel_cache import PixelCache
-from seg.data.samples import Sample, samples_from_folders
-from seg.data.scenes import draw_scene
-from seg.data.transforms import Augmentation
+from seg.data.batches.pixel_cache import PixelCache
+from seg.data.files.images import write_png
+from seg.data.masks.reading import IndexEncoding, write_mask
+from seg.data.samples.pairs import Sample, samples_from_folders
+from seg.data.scenes.scene import draw_scene
+from seg.data.views.transforms import Augmentation
 from seg.labels import LabelSet
 
 BATCH_SIZE = 8
@@ -68,14 +68,14 @@ GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG
 @cache
 def preprocessing() -> Any:
     """Made where it is needed: the module that has it imports TensorFlow, which torch's processes do without."""
-    from seg.data.preprocessing import Preprocessing
+    from seg.data.views.preprocessing import Preprocessing
 
     return Preprocessing(3, None, None, (0.5,) * 3, (0.25,) * 3)
 
 
 def seg_batches(samples: Sequence[Sample], workers: int, kept: PixelCache | None = None) -> Iterator[Any]:
     """The pipeline that training uses."""
-    from seg.data.dataset import training_batches
+    from seg.data.batches.dataset import training_batches
 
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0, "epochs": 100_000, "workers": workers}
     return iter(

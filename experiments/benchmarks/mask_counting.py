@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from seg.balance import count_masks
-from seg.data.mask_counts import load_fast_counter
-from seg.data.masks import ColourEncoding, IndexEncoding, MaskEncoding, write_mask
-from seg.data.png_histogram import parse_png
+from seg.data.files.png_histogram import parse_png
+from seg.data.masks.counts import load_fast_counter
+from seg.data.masks.reading import ColourEncoding, IndexEncoding, MaskEncoding, write_mask
 from seg.labels import LabelSet
 
 NUM_CLASSES = 8

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks.mask_counting import generated_mask
-from seg.data.masks import write_mask
+from seg.data.masks.reading import write_mask
 
 DIFFERENT = 200
 PER_FOLDER = 1000

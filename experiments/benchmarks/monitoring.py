@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from seg.balance.counts import ClassCounts
-from seg.data.dataset import not_tuned
+from seg.data.batches.dataset import not_tuned
 from seg.labels import LabelSet
 from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
+from seg.runs.hardware import has_bfloat16_units
 from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 from seg.training.event_file import folder_bytes
-from seg.training.hardware import has_bfloat16_units
 from seg.training.segmenter import Segmenter
 from seg.training.tensorboard import is_due
 

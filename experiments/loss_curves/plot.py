@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
 from seg.losses import (
     cross_entropy,
     dice_loss,

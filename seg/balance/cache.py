@@ -2,7 +2,7 @@
 
 One SQLite file for each dataset folder and way of reading it, in the user's cache folder. SQLite, because several runs
 may use it at once and any of them may be killed. A file is known by its name, size and version (mtime, ctime and inode;
-see `seg.data.storage.file_state`), so one that is changed in place is read again.
+see `seg.data.files.storage.file_state`), so one that is changed in place is read again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from seg.balance.statistics import FileCounts
-from seg.data.masks import MaskEncoding
-from seg.data.storage import FileState
+from seg.data.files.storage import FileState
+from seg.data.masks.reading import MaskEncoding
 from seg.labels import LabelSet
 
 LAYOUT = 2  # part of the file's name: a later layout starts anew

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from seg.balance.counting import OnError, Progress, collect_part, require_some
 from seg.balance.statistics import MaskStatistics
-from seg.data.masks import MaskEncoding
-from seg.data.storage import File, common_folder
+from seg.data.files.storage import File, common_folder
+from seg.data.masks.reading import MaskEncoding
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 

@@ -19,10 +19,10 @@ import numpy as np
 from seg.balance.cache import CountCache
 from seg.balance.counts import ClassCounts, file_hash, fingerprint_digits
 from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
-from seg.data.mask_counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
-from seg.data.masks import MaskEncoding, read_mask_and_moved
-from seg.data.storage import File, common_folder, file_state, relative_name
-from seg.data.threads import in_order
+from seg.data.files.storage import File, common_folder, file_state, relative_name
+from seg.data.files.threads import in_order
+from seg.data.masks.counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
+from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -31,7 +31,7 @@ SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
-# A mask to (C + 1,) pixels and the pixels that its encoding moved, as seg.data.mask_counts does.
+# A mask to (C + 1,) pixels and the pixels that its encoding moved, as seg.data.masks.counts does.
 PixelCounter = Callable[[File, LabelSet, MaskEncoding], tuple[np.ndarray, int]]
 
 
@@ -62,7 +62,7 @@ def count_masks(
     Example:
         >>> from pathlib import Path
         >>> from seg.balance import class_weights, count_masks
-        >>> from seg.data.masks import IndexEncoding
+        >>> from seg.data.masks.reading import IndexEncoding
         >>> from seg.labels import LabelSet
         >>> labels = LabelSet.from_names(["field", "road", "boat"], ignore_index=255)
         >>> masks = sorted(Path("masks/train").glob("*.png"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.storage import File, common_folder, file_state, relative_name, write_bytes
+from seg.data.files.storage import File, common_folder, file_state, relative_name, write_bytes
 from seg.errors import DataError
 
 FORMAT = "seg class counts"

@@ -26,9 +26,9 @@ from seg.balance.counts import (
     fingerprint_digits,
     read_json,
 )
-from seg.data.multi_label_masks import MultiLabelEncoding, count_planes
-from seg.data.storage import File, common_folder, file_state, relative_name, write_bytes
-from seg.data.threads import in_order
+from seg.data.files.storage import File, common_folder, file_state, relative_name, write_bytes
+from seg.data.files.threads import in_order
+from seg.data.masks.planes import MultiLabelEncoding, count_planes
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from seg.balance.counting import Progress, count_masks
 from seg.balance.counts import ClassCounts, fingerprint_files
-from seg.data.band_statistics import BandCounter, BandStatistics, Clip
-from seg.data.mask_counts import mask_pixels
-from seg.data.masks import MaskEncoding, read_mask_and_moved
-from seg.data.reading import Bands, is_plain, read_values, stored_blocks
-from seg.data.samples import Sample
-from seg.data.storage import File
-from seg.data.windows import Window
+from seg.data.files.reading import Bands, is_plain, read_values, stored_blocks
+from seg.data.files.storage import File
+from seg.data.files.windows import Window
+from seg.data.masks.counts import mask_pixels
+from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
+from seg.data.samples.pairs import Sample
+from seg.data.views.band_statistics import BandCounter, BandStatistics, Clip
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, assert_never
 from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
 from seg.balance.cache import user_cache_folder
 from seg.build.images import preprocessing
-from seg.config_data import DiskCache, FolderData, FractionData, SceneData, TableData
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
-from seg.config_tree import Config
-from seg.data.masks import (
+from seg.config.data import DiskCache, FolderData, FractionData, SceneData, TableData
+from seg.config.labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
+from seg.config.tree import Config
+from seg.data.files.reading import image_size
+from seg.data.files.storage import File
+from seg.data.masks.planes import MultiLabelEncoding, planes_size
+from seg.data.masks.reading import (
     BinaryEncoding,
     ColourEncoding,
     IndexEncoding,
@@ -22,32 +25,30 @@ from seg.data.masks import (
     StoredEncoding,
     ValueEncoding,
 )
-from seg.data.multi_label_masks import MultiLabelEncoding, planes_size
-from seg.data.reading import check_pairs, image_size
-from seg.data.samples import (
+from seg.data.samples.pairs import (
     Sample,
     Splits,
+    check_pairs,
     check_sizes,
     samples_from_folders,
     samples_from_fractions,
     samples_from_table,
 )
-from seg.data.scene_attributes import ATTRIBUTE_LABELS
-from seg.data.scenes import SCENE_LABELS, write_scenes
-from seg.data.storage import File
-from seg.data.volumes import expand_slices, refuse_volumes
+from seg.data.samples.slices import expand_slices, refuse_volumes
+from seg.data.scenes.attributes import ATTRIBUTE_LABELS
+from seg.data.scenes.scene import SCENE_LABELS, write_scenes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from seg.data.band_statistics import BandStatistics
-    from seg.data.border_map import BorderWeights
-    from seg.data.copy_paste import CopyPaste
-    from seg.data.pixel_cache import PixelCache
-    from seg.data.sampler import Sampler
-    from seg.data.transforms import Augmentation
+    from seg.data.batches.pixel_cache import PixelCache
+    from seg.data.sampling.copy_paste import CopyPaste
+    from seg.data.sampling.sampler import Sampler
+    from seg.data.views.band_statistics import BandStatistics
+    from seg.data.views.border_map import BorderWeights
+    from seg.data.views.transforms import Augmentation
 
 
 def label_set(config: Config) -> LabelSet:
@@ -183,7 +184,7 @@ def pixel_weights(config: Config) -> BorderWeights | None:
     section = config.pixel_weights
     if section is None:
         return None
-    from seg.data.border_map import BorderWeights
+    from seg.data.views.border_map import BorderWeights
 
     classes = [config.labels.class_names.index(name) for name in section.classes]
     return BorderWeights(tuple(classes), strength=section.strength, sigma=section.sigma)
@@ -191,7 +192,7 @@ def pixel_weights(config: Config) -> BorderWeights | None:
 
 def augmentation(config: Config) -> Augmentation:
     """The random changes of training images, the crop among them."""
-    from seg.data.transforms import Augmentation
+    from seg.data.views.transforms import Augmentation
 
     return Augmentation(
         **config.augmentation.model_dump(),
@@ -208,7 +209,7 @@ def pixel_cache(config: Config) -> PixelCache | None:
     section = config.input.cache
     if section is None:
         return None
-    from seg.data.pixel_cache import PixelCache
+    from seg.data.batches.pixel_cache import PixelCache
 
     folder = None
     if isinstance(section, DiskCache):
@@ -232,7 +233,7 @@ def training_data(
     if config.sampler is not None and drawn_by is None:
         raise ValueError("drawn_by: got None, allowed with a sampler in the configuration: that of build.sampling")
     sampler, copy_paste = drawn_by or (None, None)
-    from seg.data.dataset import training_batches
+    from seg.data.batches.dataset import training_batches
 
     return training_batches(
         samples,
@@ -257,7 +258,7 @@ def evaluation_data(
     config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
 ) -> tf.data.Dataset:
     """One pass over whole images, large rasters in tiles."""
-    from seg.data.dataset import evaluation_batches
+    from seg.data.batches.dataset import evaluation_batches
 
     return evaluation_batches(
         samples,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seg.config_sampler import Sampler
-from seg.config_tree import Config
+from seg.config.sampler import Sampler
+from seg.config.tree import Config
 
 Value = bool | int | float | str
 

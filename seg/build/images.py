@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from seg.config_tree import Config
-from seg.data.reading import is_plain
-from seg.data.samples import Sample
+from seg.config.tree import Config
+from seg.data.files.reading import is_plain
+from seg.data.samples.pairs import Sample
 
 if TYPE_CHECKING:
-    from seg.data.band_statistics import BandStatistics, Clip
-    from seg.data.preprocessing import Preprocessing
+    from seg.data.views.band_statistics import BandStatistics, Clip
+    from seg.data.views.preprocessing import Preprocessing
 
 
 def clip(config: Config) -> Clip | None:
     """What values are cut off at."""
-    from seg.data.band_statistics import Clip
+    from seg.data.views.band_statistics import Clip
 
     section = config.input.clip
     return None if section is None else Clip(section.values, section.percentiles)
@@ -40,7 +40,7 @@ def preprocessing(config: Config, statistics: BandStatistics | None = None) -> P
         config: The configuration.
         statistics: Those of the training images, where `needs_statistics` says so.
     """
-    from seg.data.preprocessing import Preprocessing, ValueRange
+    from seg.data.views.preprocessing import Preprocessing, ValueRange
 
     section = config.input
     bands = section.num_bands

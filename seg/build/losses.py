@@ -14,8 +14,8 @@ from seg.balance import (
     pos_weights,
 )
 from seg.balance import weight_warnings as class_weight_warnings
-from seg.config_labels import Labels
-from seg.config_losses import (
+from seg.config.labels import Labels
+from seg.config.losses import (
     BinaryCrossEntropyTerm,
     CrossEntropyTerm,
     DiceTerm,
@@ -27,7 +27,7 @@ from seg.config_losses import (
     TopKCrossEntropyTerm,
     TverskyTerm,
 )
-from seg.config_tree import Config
+from seg.config.tree import Config
 
 if TYPE_CHECKING:
     from seg.losses.base import SegmentationLoss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from seg.config_tree import Adam, AdamW, Config, ConstantSchedule, CosineSchedule
+from seg.config.tree import Adam, AdamW, Config, ConstantSchedule, CosineSchedule
 
 if TYPE_CHECKING:
     import keras

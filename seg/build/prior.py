@@ -7,7 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from seg.balance import ClassCounts
-from seg.config_losses import (
+from seg.config.losses import (
     BinaryCrossEntropyTerm,
     CrossEntropyTerm,
     DiceTerm,
@@ -19,7 +19,7 @@ from seg.config_losses import (
     TopKCrossEntropyTerm,
     TverskyTerm,
 )
-from seg.config_tree import Config
+from seg.config.tree import Config
 from seg.errors import ConfigError
 
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from seg.balance import ClassCounts, fingerprint_files
 from seg.build.data import augmentation, label_set, mask_encoding
-from seg.config_sampler import AimedCrops, ClassPresenceImages, RepeatFactorImages
-from seg.config_tree import Config
-from seg.data.copy_paste import CopyPaste
-from seg.data.draws import steps_per_epoch
-from seg.data.mask_index import CLASS, MaskIndex, index_masks
-from seg.data.realised import RealisedCounts, count_crops, count_image_draws
-from seg.data.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler
-from seg.data.samples import Sample
+from seg.config.sampler import AimedCrops, ClassPresenceImages, RepeatFactorImages
+from seg.config.tree import Config
+from seg.data.samples.pairs import Sample
+from seg.data.sampling.copy_paste import CopyPaste
+from seg.data.sampling.draws import steps_per_epoch
+from seg.data.sampling.mask_index import CLASS, MaskIndex, index_masks
+from seg.data.sampling.realised import RealisedCounts, count_crops, count_image_draws
+from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler
 from seg.errors import DataError
 
 Progress = Callable[[int, int], None]

@@ -1,1 +1,1 @@
-"""Images and masks: reading them, pairing them, augmenting them, batching them, and scenes drawn from nothing."""
+"""Files to batches, in the order of the road: files, masks, samples, views, sampling, batches."""

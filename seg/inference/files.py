@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.images import resize_image, write_png
-from seg.data.masks import write_mask
-from seg.data.multi_label_masks import write_planes
-from seg.data.preprocessing import Preprocessing
-from seg.data.rasters import is_raster, raster_header, read_overview, read_raster, written_raster
-from seg.data.reading import read_values
-from seg.data.samples import stem
-from seg.data.storage import VolumeSlice
-from seg.data.volumes import is_nifti, volume_header, write_nifti
-from seg.data.windows import Window
+from seg.data.files.images import resize_image, write_png
+from seg.data.files.rasters import is_raster, raster_header, read_overview, read_raster, written_raster
+from seg.data.files.reading import read_values
+from seg.data.files.storage import VolumeSlice
+from seg.data.files.volumes import is_nifti, volume_header, write_nifti
+from seg.data.files.windows import Window
+from seg.data.masks.planes import write_planes
+from seg.data.masks.reading import write_mask
+from seg.data.samples.pairs import stem
+from seg.data.views.preprocessing import Preprocessing
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
 
@@ -37,7 +37,7 @@ class FilePredictor:
         model: From (N, H, W, B) float32 to logits.
         preprocessing: The run's.
         labels: The classes.
-        overlay: Draws a picture, a mask and the classes' colours (seg.training.overlay.overlay).
+        overlay: Draws a picture, a mask and the classes' colours (seg.pictures.overlay.overlay).
         out: Folder for the results.
         tile: Larger images are predicted in tiles of this side.
         overlap: Pixels that neighbouring tiles share.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
 from seg.inference.results import number
 from seg.metrics.iou import PER_CLASS, Scores
 

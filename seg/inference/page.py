@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seg.balance.report import STYLE
 from seg.inference.report import difference_text, interval_text, shown
 from seg.labels import LabelSet
 from seg.metrics.iou import OVERALL, PER_CLASS
+from seg.pictures.page_style import STYLE
 
 JPEG_QUALITY = 88
 PICTURE_SIDE = 360  # pixels of one part of a panel at most, so that 30 panels stay below 2 MB

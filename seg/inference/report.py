@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
 from seg.metrics.iou import PER_CLASS, Scores
 
 CLASS_COLUMNS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.windows import Window
+from seg.data.files.windows import Window
 
 SIGMA = 1 / 8  # of the tile: the border of a tile, where the model sees least context, then weighs 1/3000 of its middle
 

@@ -13,10 +13,10 @@ from seg import build
 from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.advisor import rare_classes
 from seg.config import Config
-from seg.data.band_statistics import BandStatistics
-from seg.data.samples import Sample
-from seg.data.sources import evaluation_views, middle_view
-from seg.data.storage import relative_name
+from seg.data.files.storage import relative_name
+from seg.data.samples.pairs import Sample
+from seg.data.views.band_statistics import BandStatistics
+from seg.data.views.sources import evaluation_views, middle_view
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
 from seg.inference.predictor import Predictor
@@ -115,7 +115,7 @@ class Subject:
 
     def scores(self, predictor: Predictor) -> list[RuleScores]:
         """The counts of the split under every rule."""
-        from seg.data.dataset import user_errors
+        from seg.data.batches.dataset import user_errors
 
         ignore_index = self.config.labels.ignore_index
         with user_errors():
@@ -175,7 +175,7 @@ class Subject:
             scores: Of the rule to draw.
             draw: From image, labels, prediction, label set and the class in focus to a picture (H, W, 3) uint8.
         """
-        from seg.data.loading import load_view
+        from seg.data.batches.loading import load_view
 
         labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
         preprocessing = build.preprocessing(self.config, self.statistics)

@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seg.data.storage import write_bytes
+from seg.data.files.storage import write_bytes
 from seg.errors import SegError
-from seg.training.model_file import save_model
+from seg.runs.model_file import save_model
 from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
 
 __all__ = [
@@ -58,7 +58,7 @@ class EpochFacts(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         logs["images_per_second"] = self.images_per_epoch / (self._trained - self._started)
         logs["seconds"] = time.perf_counter() - self._started
-        gc.collect()  # seg.data.dataset puts it off while samples are loaded, which may be always
+        gc.collect()  # seg.data.batches.dataset puts it off while samples are loaded, which may be always
 
 
 class NaNStop(keras.callbacks.Callback):

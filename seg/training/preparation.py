@@ -15,10 +15,10 @@ from seg.balance import ClassCounts, MultiLabelCounts, fingerprint_files
 from seg.balance.pairs import count_pairs, fingerprint_pairs
 from seg.build import Sampling
 from seg.config import Config
-from seg.data.band_statistics import BandStatistics
-from seg.data.samples import Sample
+from seg.data.samples.pairs import Sample
+from seg.data.views.band_statistics import BandStatistics
 from seg.errors import DataError
-from seg.training.run_dir import RunDir
+from seg.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 
 from seg import build
 from seg.config import Config, dump_config
-from seg.data.samples import Sample
-from seg.data.sources import evaluation_views
+from seg.data.samples.pairs import Sample
+from seg.data.views.sources import evaluation_views
+from seg.runs.run_dir import RunDir
 from seg.training.preparation import Preparation
-from seg.training.run_dir import RunDir
 from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
 
 

@@ -17,15 +17,15 @@ import numpy as np
 from seg.balance import ClassCounts, MultiLabelCounts
 from seg.labels import LabelSet
 from seg.metrics.confusion import ConfusionMatrix
-from seg.metrics.confusion_chart import confusion_picture
 from seg.metrics.iou import scores
 from seg.metrics.multi_label import MultiLabelConfusion
 from seg.metrics.pr_curve import precision_recall
+from seg.pictures.confusion import confusion_picture
+from seg.pictures.panels import Picture, panel
 from seg.training import event_file
 from seg.training.dashboard import PER_CLASS, categories, hyperparameters, layout
 from seg.training.event_file import EventFile, cut_back, folder_bytes
 from seg.training.input_clock import InputClock
-from seg.training.panels import Picture, panel
 from seg.training.validation_watch import Findings, ValidationWatch, Watched
 
 Logs = dict[str, Any] | None
@@ -281,7 +281,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         folds = categories(self.labels.names, self.rarest_first, self.num_rare)
         values = [layout(folds), *(event_file.text(tag, markdown) for tag, markdown in self.texts.items())]
         if self.counts is not None:
-            from seg.balance.charts import share_chart
+            from seg.pictures.class_charts import share_chart
 
             if "classes" not in self.texts:
                 values.append(event_file.text("classes", self._class_table(self.counts)))

@@ -14,8 +14,8 @@ import tensorflow as tf
 from seg.labels import LabelSet
 from seg.losses.pixels import Tensor
 from seg.metrics.pr_curve import NUM_THRESHOLDS, probability_histogram
+from seg.pictures.panels import Picture, Tile, class_pixels, shrunk, stretched, worst_window
 from seg.training.class_shares import class_shares, has_class_shares
-from seg.training.panels import Picture, Tile, class_pixels, shrunk, stretched, worst_window
 
 SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
 # Of a batch at most: more are thinned out by rows and columns, or 150 classes would fill the memory and take long.

@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LIGHT_MODULES = (
     "seg.config",
     "seg.balance",
-    "seg.data.masks",
-    "seg.data.images",
-    "seg.data.samples",
-    "seg.data.scenes",
-    "seg.data.sources",
-    "seg.data.band_statistics",
+    "seg.data.masks.reading",
+    "seg.data.files.images",
+    "seg.data.samples.pairs",
+    "seg.data.scenes.scene",
+    "seg.data.views.sources",
+    "seg.data.views.band_statistics",
     "seg.balance.pairs",
     "seg.metrics.iou",
 )

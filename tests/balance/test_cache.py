@@ -17,8 +17,8 @@ from seg.balance import cache as cache_module
 from seg.balance import collect_statistics
 from seg.balance.cache import CountCache, user_cache_folder
 from seg.balance.statistics import FileCounts
-from seg.data.masks import BinaryEncoding, ColourEncoding, IndexEncoding
-from seg.data.storage import FileState, file_state
+from seg.data.files.storage import FileState, file_state
+from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding
 from seg.labels import LabelSet
 
 LABELS = LabelSet.from_names(["field", "road"], ignore_index=255)

@@ -14,7 +14,7 @@ import pytest
 from data_tools.mask_frequencies import main
 from seg.balance import cluster, collect_statistics
 from seg.balance.cluster import collect_on_cluster, connect
-from seg.data.masks import IndexEncoding
+from seg.data.masks.reading import IndexEncoding
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 

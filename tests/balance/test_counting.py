@@ -16,8 +16,8 @@ from scipy import ndimage
 from seg.balance import counting
 from seg.balance.counting import collect_statistics, count_masks
 from seg.balance.statistics import area_counts, percentiles, richest
-from seg.data import threads
-from seg.data.masks import IndexEncoding
+from seg.data.files import threads
+from seg.data.masks.reading import IndexEncoding
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from seg.balance.counting import count_masks
 from seg.balance.counts import ClassCounts, fingerprint_files
-from seg.data.masks import BinaryEncoding, IndexEncoding
+from seg.data.masks.reading import BinaryEncoding, IndexEncoding
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -18,7 +18,7 @@ from seg.balance import (
     pos_weight_warnings,
     pos_weights,
 )
-from seg.data.multi_label_masks import MultiLabelEncoding, write_planes
+from seg.data.masks.planes import MultiLabelEncoding, write_planes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
 

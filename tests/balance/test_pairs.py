@@ -10,15 +10,15 @@ import nibabel
 import numpy as np
 import pytest
 
-import seg.data.reading as reading
+import seg.data.files.reading as reading
 from seg.balance import count_masks
 from seg.balance.pairs import count_pairs, fingerprint_pairs
-from seg.data.band_statistics import Clip
-from seg.data.mask_counts import count_pixels
-from seg.data.masks import IndexEncoding
-from seg.data.samples import Sample
-from seg.data.volumes import expand_slices
-from seg.data.windows import blocks
+from seg.data.files.windows import blocks
+from seg.data.masks.counts import count_pixels
+from seg.data.masks.reading import IndexEncoding
+from seg.data.samples.pairs import Sample
+from seg.data.samples.slices import expand_slices
+from seg.data.views.band_statistics import Clip
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import seg.data.reading
+import seg.data.files.reading
 from data_tools import browse
 from data_tools.browse import main
 from data_tools.check_dataset import main as check
 from seg.balance import collect_statistics
-from seg.data.masks import IndexEncoding, read_mask
-from seg.data.multi_label_masks import MultiLabelEncoding, count_planes, write_planes
-from seg.data.scene_attributes import ATTRIBUTE_LABELS
-from seg.data.scenes import SCENE_LABELS, write_scenes
+from seg.data.masks.planes import MultiLabelEncoding, count_planes, write_planes
+from seg.data.masks.reading import IndexEncoding, read_mask
+from seg.data.scenes.attributes import ATTRIBUTE_LABELS
+from seg.data.scenes.scene import SCENE_LABELS, write_scenes
 
 
 @pytest.fixture(scope="session")
@@ -258,7 +258,7 @@ def pictures(page: Path) -> dict[str, np.ndarray]:
 def test_rasters_of_four_bands(tmp_path, write_raster, monkeypatch, large):
     """Left half dark, right half bright with a roof, the lowest quarter no data: 65535 takes no contrast."""
     if large:
-        monkeypatch.setattr(seg.data.reading, "LARGE_PIXELS", 64 * 64)
+        monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
         whole = browse.read_mask
         monkeypatch.setattr(browse, "read_mask", lambda *arguments: pytest.fail(f"read whole: {whole}"))
     image = np.full((128, 160, 4), 1000, np.uint16)
@@ -282,7 +282,7 @@ def test_rasters_of_four_bands(tmp_path, write_raster, monkeypatch, large):
 
 
 def test_a_raster_of_another_band_count_and_a_class_that_is_none(tmp_path, write_raster, monkeypatch):
-    monkeypatch.setattr(seg.data.reading, "LARGE_PIXELS", 64 * 64)
+    monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
     for split in ("train", "val"):
         write_raster(tmp_path / f"images/{split}/a.tif", np.ones((128, 160, 3), np.uint16))
         write_raster(tmp_path / f"masks/{split}/a.tif", np.full((128, 160), 9, np.uint8))

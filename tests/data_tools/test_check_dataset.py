@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from data_tools.check_dataset import main
-from seg.checks import KINDS, reading
-from seg.data.scenes import SCENE_LABELS, write_scenes
+from data_tools.checks import KINDS, reading
+from seg.data.scenes.scene import SCENE_LABELS, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPOSITORY / ".." / "shared" / "data"
@@ -167,7 +167,7 @@ def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys)
 
 
 def test_a_signal_ends_it_without_a_traceback(drawn):
-    command = [sys.executable, "-c", "import data_tools.check_dataset as c, seg.checks.dataset as d, time\n"
+    command = [sys.executable, "-c", "import data_tools.check_dataset as c, data_tools.checks.dataset as d, time\n"
                "real = d.check_pair\n"
                "def slow(*a):\n    print('started', flush=True); time.sleep(0.2); return real(*a)\n"
                f"d.check_pair = slow\nraise SystemExit(c.main([{str(drawn)!r}, '--num-classes', '7']))"]  # fmt: skip

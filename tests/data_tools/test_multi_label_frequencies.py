@@ -12,9 +12,9 @@ import pytest
 from data_tools import make_scenes
 from data_tools.mask_frequencies import main
 from seg.balance import MultiLabelCounts
-from seg.data.masks import read_mask
-from seg.data.multi_label_masks import MultiLabelEncoding, write_planes
-from seg.data.scene_attributes import ATTRIBUTE_LABELS
+from seg.data.masks.planes import MultiLabelEncoding, write_planes
+from seg.data.masks.reading import read_mask
+from seg.data.scenes.attributes import ATTRIBUTE_LABELS
 
 
 @pytest.fixture

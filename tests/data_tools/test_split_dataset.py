@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.datasets.manifest import whole_file
 from data_tools.split_dataset import main
 from seg import build
-from seg.build.splitting import whole_file
 from seg.config import load_config
-from seg.data.multi_label_masks import write_planes
-from seg.data.storage import VolumeSlice
+from seg.data.files.storage import VolumeSlice
+from seg.data.masks.planes import write_planes
 from seg.errors import DataError
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "aerial_city"

@@ -14,8 +14,8 @@ from PIL import Image
 
 from data_tools import split_dataset
 from data_tools.tile_rasters import main, void_values
-from seg.config_labels import BinaryMasks, ColourMasks, IndexMasks, Labels
-from seg.data.samples import samples_from_table
+from seg.config.labels import BinaryMasks, ColourMasks, IndexMasks, Labels
+from seg.data.samples.pairs import samples_from_table
 
 # rasterio 1.4 multiplies transforms in a way that affine 3 means to drop.
 pytestmark = [

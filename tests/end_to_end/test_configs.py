@@ -44,6 +44,6 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
 
 
 def test_quickstart_names_the_scenes_classes_and_colours():
-    from seg.data.scenes import SCENE_LABELS
+    from seg.data.scenes.scene import SCENE_LABELS
 
     assert build.label_set(load_config(ROOT / "configs" / "quickstart.yaml")) == SCENE_LABELS

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from seg.data.preprocessing import ValueRange
-from seg.training.model_file import read_description
+from seg.data.views.preprocessing import ValueRange
+from seg.runs.model_file import read_description
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 2 * 2**30  # bytes; the image alone is 3.2e9, its mask 0.4e9

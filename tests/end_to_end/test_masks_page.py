@@ -12,7 +12,7 @@ import yaml
 
 from data_tools import convert_masks, split_dataset, tile_rasters
 from seg.config import validate
-from seg.config_labels import Labels
+from seg.config.labels import Labels
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "masks.md").read_text("utf-8")

@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seg import build, evaluate, predict, train
 from seg.balance import MultiLabelCounts, pos_weights
 from seg.config import load_config
-from seg.data.images import read_image
-from seg.data.loading import load_pair
-from seg.data.multi_label_masks import MultiLabelEncoding, count_planes
-from seg.data.scene_attributes import ATTRIBUTE_LABELS
+from seg.data.batches.loading import load_pair
+from seg.data.files.images import read_image
+from seg.data.masks.planes import MultiLabelEncoding, count_planes
+from seg.data.scenes.attributes import ATTRIBUTE_LABELS
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
+from seg.pictures.panels import GAP
 from seg.training.callbacks import Checkpoints
-from seg.training.panels import GAP
 from seg.training.segmenter import load_segmenter
 
 NAMES = ATTRIBUTE_LABELS.names
@@ -105,7 +105,7 @@ def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
 def test_predict_writes_planes_that_the_encoding_reads(run: Path, tmp_path: Path, capsys):
     image = run.parent / "scenes/images/test/0000.png"
     assert predict.main([str(run), str(image), "--out", str(tmp_path)]) == 0
-    from seg.data.masks import read_mask
+    from seg.data.masks.reading import read_mask
 
     mask = read_mask(tmp_path / "masks/0000.tif", ATTRIBUTE_LABELS, MultiLabelEncoding())
     preprocessing = build.preprocessing(load_config(run / "config.yaml"))

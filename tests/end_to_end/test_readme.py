@@ -61,7 +61,7 @@ def test_pictures_and_linked_files_exist():
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
-    from seg.data.scenes import write_scenes
+    from seg.data.scenes.scene import write_scenes
 
     (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     write_scenes(tmp_path / "data" / "scenes", {"train": 4}, 64, 0)

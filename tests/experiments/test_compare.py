@@ -5,7 +5,7 @@ import pytest
 
 from experiments import compare
 from seg.config import load_config
-from seg.training.run_dir import RunDir
+from seg.runs.run_dir import RunDir
 
 GRID = """
 config: {config}

@@ -10,13 +10,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg.data.preprocessing import Preprocessing, ValueRange
-from seg.data.rasters import check_grids, read_mask_raster
-from seg.data.windows import Window
+from seg.data.files.rasters import check_grids, read_mask_raster
+from seg.data.files.windows import Window
+from seg.data.views.preprocessing import Preprocessing, ValueRange
 from seg.inference.files import FilePredictor
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
-from seg.training.overlay import overlay
+from seg.pictures.overlay import overlay
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 LABELS = LabelSet.from_names(("ground", "road", "tree"))

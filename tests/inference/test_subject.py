@@ -7,7 +7,7 @@ import pytest
 
 from seg.balance import ClassCounts
 from seg.config import load_config
-from seg.data.samples import Sample
+from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError
 from seg.inference import subject as module
 from seg.inference.results import image_rows

@@ -27,7 +27,7 @@ from seg.balance import ClassCounts
 from seg.labels import LabelSet
 from seg.losses import CrossEntropy
 from seg.metrics.confusion import ConfusionMatrix
-from seg.metrics.confusion_chart import confusion_picture
+from seg.pictures.confusion import confusion_picture
 from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
 from seg.training.tensorboard import is_due
 

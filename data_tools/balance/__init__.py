@@ -1,0 +1,1 @@
+"""The report of mask_frequencies: tables, JSON, CSV, Markdown, HTML."""

@@ -1,0 +1,96 @@
+"""The counts of masks whose classes may overlap, as tables, JSON and CSV: shares, and pos_weight by every scheme."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from data_tools.balance.report import WEIGHTED_SPLIT, Table
+from seg.balance.advisor import COMPARED
+from seg.balance.multi_label_counts import MultiLabelCounts
+from seg.balance.pos_weights import pos_weight_warnings, pos_weights
+
+
+class MultiLabelReport:
+    """What multi-label masks, in one or more splits, tell about the balance of each class.
+
+    Attributes:
+        splits: Counts by split.
+        weighted: Of the split that weights are made from: train, or all of them where there is no such split.
+        pos_weights: (K,) float64 by scheme name; empty where no class is present.
+        warnings: Sentences for the user, each once.
+    """
+
+    def __init__(self, splits: dict[str, MultiLabelCounts]) -> None:
+        self.splits = splits
+        first, *others = splits.values()
+        self.weighted = splits.get(WEIGHTED_SPLIT, sum(others, start=first))
+        self.pos_weights: dict[str, np.ndarray] = {}
+        warnings = pos_weight_warnings(self.weighted, np.ones(len(self.weighted.names)), "uniform")
+        if self.weighted.pixel_counts.any():
+            for scheme, unit in COMPARED:
+                name = f"{scheme} ({unit})" if scheme == "effective_number" else scheme
+                self.pos_weights[name] = pos_weights(self.weighted, scheme, unit=unit)
+                warnings += pos_weight_warnings(self.weighted, self.pos_weights[name], scheme)
+        self.warnings = list(dict.fromkeys(warnings))
+
+    def tables(self) -> list[Table]:
+        """All of it as text, in the order to read it."""
+        tables = [_class_table(split, counts) for split, counts in self.splits.items()]
+        if self.pos_weights:
+            rows = [
+                (name, *(f"{weights[index]:.4g}" for weights in self.pos_weights.values()))
+                for index, name in enumerate(self.weighted.names)
+            ]
+            tables.append(Table("pos_weight by scheme", ("class", *map(_spaced, self.pos_weights)), rows))
+        return tables
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers."""
+        return {
+            "splits": {
+                split: counts.to_json() | {"shares": dict(zip(counts.names, counts.frequencies.tolist(), strict=True))}
+                for split, counts in self.splits.items()
+            },
+            "pos_weights": {
+                scheme: dict(zip(self.weighted.names, weights.tolist(), strict=True))
+                for scheme, weights in self.pos_weights.items()
+            },
+            "warnings": self.warnings,
+        }
+
+    def csv(self) -> str:
+        """One row a split and class: counts, share, and the pos_weight by every scheme."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        schemes = [f"pos_weight {scheme}" for scheme in self.pos_weights]
+        writer.writerow(["split", "class", "present", "labelled", "share", "images", *schemes])
+        for split, counts in self.splits.items():
+            columns = (counts.pixel_counts, counts.labelled_pixels, counts.frequencies, counts.image_counts)
+            for index, name in enumerate(counts.names):
+                weights = [weights[index] for weights in self.pos_weights.values()]
+                writer.writerow([split, name, *(column[index] for column in columns), *weights])
+        return file.getvalue()
+
+
+def _class_table(split: str, counts: MultiLabelCounts) -> Table:
+    rows: list[tuple[str, ...]] = [
+        (name, f"{present:,}", f"{labelled:,}", f"{100 * share:.3f}", f"{images:,}")
+        for name, present, labelled, share, images in zip(
+            counts.names,
+            counts.pixel_counts.tolist(),
+            counts.labelled_pixels.tolist(),
+            counts.frequencies.tolist(),
+            counts.image_counts.tolist(),
+            strict=True,
+        )
+    ]
+    headings = ("class", "present pixels", "labelled pixels", "share %", "images")
+    return Table(f"{split}: {counts.num_images:,} masks", headings, rows)
+
+
+def _spaced(scheme: str) -> str:
+    return scheme.replace("_", " ")

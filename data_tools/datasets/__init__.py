@@ -1,0 +1,1 @@
+"""What convert_masks, split_dataset and tile_rasters do, without their command lines."""

@@ -1,0 +1,34 @@
+"""`python -m seg.config`: writes the JSON schema by which editors complete and check configurations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg.config.tree import Config
+from seg.errors import ConfigError, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the JSON schema of the configuration."""
+    parser = argparse.ArgumentParser(prog="python -m seg.config", description=main.__doc__)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("configs/schema.json"), help="default: %(default)s")
+    args = parser.parse_args(argv)
+
+    def write() -> None:
+        temporary = args.out.with_name(f"{args.out.name}.tmp")
+        try:
+            temporary.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, args.out)
+        except OSError as error:
+            raise ConfigError(f"{args.out}: cannot be written: {error.strerror}") from None
+
+    return run_command(write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

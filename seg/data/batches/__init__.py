@@ -1,0 +1,1 @@
+"""Draws to batches: loading by threads, decoded pixels kept, the tf.data streams."""

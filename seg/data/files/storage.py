@@ -1,0 +1,206 @@
+"""Files where they lie: local paths, and by fsspec those in object stores and archives (s3://, gs://, zip://, ...).
+
+A local file is a `pathlib.Path`, anything with a URL a `RemoteFile` that `list_files` made, and one slice of a volume a
+`VolumeSlice`. Everything else of the project takes any of them and asks here for the bytes, the size and the state.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seg.errors import ConfigError, DataError
+
+# What the stores call the thing that changes with a file's content, the surest first.
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "CRC", "LastModified", "last_modified", "mtime", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file behind an fsspec filesystem.
+
+    Attributes:
+        filesystem: The fsspec filesystem; it pickles, so the file can be sent to another process.
+        path: The file's path in it.
+        folder: The URL that was listed.
+        name: The path relative to that URL, with forward slashes.
+        size: Bytes.
+        version: Text that changes with the content (a checksum or a time); empty where the store tells none.
+    """
+
+    filesystem: Any
+    path: str
+    folder: str
+    name: str
+    size: int
+    version: str
+
+    def __str__(self) -> str:
+        """Where it lies, for messages; a chained URL (zip://::file.zip) has no other short form."""
+        return f"{self.folder}: {self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VolumeSlice:
+    """One slice of a volume file, which `seg.data.files.volumes` reads; it stands wherever an image or mask file does.
+
+    Attributes:
+        path: The volume: NIfTI or a TIFF of several pages.
+        axis: The array axis, as stored, that the slices follow one another along.
+        index: Which of them, from 0.
+    """
+
+    path: Path
+    axis: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path} (slice {self.index} along axis {self.axis})"
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}#{self.axis}:{self.index}"
+
+    @property
+    def stem(self) -> str:
+        """A name for what is made of the slice: brain.nii.gz -> brain_0017."""
+        return f"{self.path.name.partition('.nii')[0].removesuffix(self.path.suffix)}_{self.index:04d}"
+
+    def resolve(self) -> VolumeSlice:
+        """The same slice of the resolved path."""
+        return VolumeSlice(self.path.resolve(), self.axis, self.index)
+
+
+File = Path | RemoteFile | VolumeSlice
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is a URL such as s3://bucket/masks or zip://masks::archive.zip, and no local path."""
+    return "://" in text
+
+
+def list_files(folder: str, suffixes: Collection[str]) -> list[File]:
+    """All files under a folder or URL whose names end in one of `suffixes` (lower case, with the dot), sorted.
+
+    Raises:
+        DataError: There is no such folder, or it cannot be listed.
+        ConfigError: A URL needs a package that is not installed.
+    """
+    if is_url(folder):
+        return list(_list_remote(folder, tuple(suffixes)))
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder of masks")
+    found: list[File] = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sorted((file for file in found if str(file).lower().endswith(tuple(suffixes))), key=str)
+
+
+def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
+    try:
+        import fsspec
+    except ImportError:
+        raise ConfigError(f"{url}: needs fsspec; to install it: pip install 'seg[remote]'") from None
+    try:
+        filesystem, root = fsspec.url_to_fs(url)
+        found: dict[str, dict[str, Any]] = filesystem.find(root, detail=True)
+    except ImportError as error:  # fsspec's message names the package, e.g. s3fs
+        raise ConfigError(f"{url}: {error}") from None
+    except Exception as error:  # every store has its own: no bucket, no credentials, no such archive
+        raise DataError(f"{url}: cannot be listed ({type(error).__name__}: {error})") from None
+    if not found:
+        raise DataError(f"{url}: no files there")
+    files = []
+    for path, info in found.items():
+        if path.lower().endswith(suffixes):
+            name = path[len(root) :].lstrip("/") if path.startswith(root) else path
+            version = next((str(info[key]) for key in _VERSION_KEYS if info.get(key)), "")
+            files.append(RemoteFile(filesystem, path, url, name, int(info["size"]), version))
+    return sorted(files, key=lambda file: file.name)
+
+
+def read_bytes(file: File) -> bytes:
+    """The whole file; a DataError naming it where that fails, or where `file` is a part of one."""
+    if isinstance(file, VolumeSlice):
+        raise DataError(
+            f"{file}: is a slice and no file of its own; allowed: a reader of volumes (seg.data.files.volumes)"
+        )
+    try:
+        if isinstance(file, RemoteFile):
+            return file.filesystem.cat_file(file.path)
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 - twice as fast as Path.read_bytes for small files
+            return opened.readall()
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except Exception as error:  # the stores' own errors
+        raise DataError(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def unreadable(file: File, error: OSError) -> DataError:
+    """The error for a file that the operating system does not give."""
+    return DataError(f"{file}: cannot be read ({error.strerror or error})")
+
+
+class FileState(NamedTuple):
+    """What changes when a file is written to.
+
+    Attributes:
+        size: Bytes.
+        version: Changes with every write, also one that keeps the size and sets back the time: for a local file mtime,
+            ctime and inode. Empty: not known.
+        changed_ns: When it last changed, in nanoseconds since 1970; 0: not known.
+    """
+
+    size: int
+    version: str
+    changed_ns: int
+
+
+def file_state(file: File) -> FileState:
+    """The state of a file now.
+
+    Raises:
+        DataError: The file is missing.
+    """
+    if isinstance(file, RemoteFile):
+        return FileState(file.size, file.version, 0)
+    if isinstance(file, VolumeSlice):
+        return file_state(file.path)
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise unreadable(file, error) from None
+    version = f"{state.st_mtime_ns}.{state.st_ctime_ns}.{state.st_ino}"
+    return FileState(state.st_size, version, max(state.st_mtime_ns, state.st_ctime_ns))
+
+
+def common_folder(files: Sequence[File]) -> Path:
+    """The folder that all local files lie under."""
+    paths = [file.path if isinstance(file, VolumeSlice) else file for file in files]
+    local = [path.absolute().parent for path in paths if isinstance(path, Path)]
+    return Path(os.path.commonpath(local)) if local else Path()
+
+
+def relative_name(file: File, root: Path) -> str:
+    """The path of `file` relative to `root`, with forward slashes; of a remote file, to the URL that was listed."""
+    if isinstance(file, RemoteFile):
+        return file.name
+    if isinstance(file, VolumeSlice):
+        return f"{relative_name(file.path, root)}#{file.axis}:{file.index}"
+    path, folder = os.fspath(file), f"{root}{os.sep}"
+    if path.startswith(folder) and os.pardir not in path:  # ten times as fast as relpath, which asks for the cwd
+        return path[len(folder) :].replace(os.sep, "/")
+    return Path(os.path.relpath(path, folder)).as_posix()

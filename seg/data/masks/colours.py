@@ -1,0 +1,123 @@
+"""RGB masks to class indices: a look-up in a table of all 2^24 colours; the nearest colour where that is allowed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from seg.data.files.storage import File
+from seg.data.masks.encodings import ColourEncoding
+from seg.errors import ConfigError, DataError
+from seg.labels import LabelSet
+
+MOVED = 512  # above every label + 1
+
+
+def labels_of_colours(
+    rgb: np.ndarray, path: File, labels: LabelSet, encoding: ColourEncoding
+) -> tuple[np.ndarray, int]:
+    """Decodes an RGB mask. Its cost does not depend on the number of classes.
+
+    With a tolerance, a colour that is no class's takes the one at the least Euclidean distance in RGB; of several at
+    the same distance the first of `labels.colours`, then of `void_colours`.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        path: For messages.
+        labels: The classes; their colours.
+        encoding: Void colours and tolerance.
+
+    Returns:
+        (H, W) uint8 class indices or `ignore_index`, and the number of pixels that were moved to another colour.
+
+    Raises:
+        DataError: A colour is farther than the tolerance from all class and void colours.
+        ConfigError: A void colour is also a class colour.
+    """
+    codes = _codes(rgb)
+    table = _kept_table(labels, encoding) if encoding.tolerance else _table(labels, encoding)
+    mapped = table.take(codes)
+    if not mapped.all():
+        unmapped = mapped == 0
+        found, counts = np.unique(codes[unmapped], return_counts=True)
+        nearest, squares = _nearest(found, (*labels.colours, *encoding.void_colours))
+        if squares.max() > encoding.tolerance**2:
+            raise _unmapped_colour(found, counts, nearest, squares, labels, encoding, path)
+        # Several threads may write here: all write the same.
+        table[found] = np.where(nearest < labels.num_classes, nearest, labels.ignore_index) + 1 + MOVED
+        mapped[unmapped] = table.take(codes[unmapped])
+    moved = 0
+    if encoding.tolerance:
+        moved = int(np.count_nonzero(mapped > MOVED))
+        mapped &= MOVED - 1
+    return (mapped - 1).astype(np.uint8), moved
+
+
+def _table(labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
+    """(2^24,) uint16: for each colour its label + 1, plus `MOVED` if it is not the class's own; 0 is not known yet.
+
+    np.zeros gives untouched memory: only pages of colours that are met are ever filled.
+    """
+    table = np.zeros(1 << 24, np.uint16)
+    table[_codes(np.array([labels.colours], np.uint8))[0]] = np.arange(1, labels.num_classes + 1)
+    for colour in encoding.void_colours:
+        if colour in labels.colours:
+            name = labels.names[labels.colours.index(colour)]
+            raise ConfigError(f"void_colours: {list(colour)} is the colour of class '{name}', allowed: other colours")
+        table[_codes(np.array([[colour]], np.uint8))[0]] = labels.ignore_index + 1
+    return table
+
+
+# With a tolerance thousands of colours are looked for; kept, they are found once and not in each file: 32 MB a table.
+_kept_table = lru_cache(maxsize=2)(_table)
+
+
+def _codes(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (H, W) uint32 codes 0xRRGGBB: a fourth byte makes one little-endian word of each pixel."""
+    bgra = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)
+    return bgra.view("<u4")[..., 0] & 0xFFFFFF
+
+
+def _nearest(codes: np.ndarray, colours: tuple[tuple[int, int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """For each code the position of the nearest colour and the squared distance to it, both int64."""
+    channels = np.stack([codes >> 16, codes >> 8 & 255, codes & 255]).astype(np.int64)
+    nearest, least = np.zeros(len(codes), np.int64), np.full(len(codes), 3 * 256**2, np.int64)
+    for position, colour in enumerate(colours):  # a loop, so that memory does not grow with the classes
+        squares = ((channels - np.array(colour)[:, None]) ** 2).sum(axis=0)
+        nearer = squares < least
+        nearest[nearer], least[nearer] = position, squares[nearer]
+    return nearest, least
+
+
+def _unmapped_colour(
+    codes: np.ndarray,
+    counts: np.ndarray,
+    nearest: np.ndarray,
+    squares: np.ndarray,
+    labels: LabelSet,
+    encoding: ColourEncoding,
+    path: File,
+) -> DataError:
+    beyond = squares > encoding.tolerance**2
+    farthest = float(np.sqrt(squares.max()))
+    codes, counts, nearest, squares = (array[beyond] for array in (codes, counts, nearest, squares))
+    commonest = int(counts.argmax())
+    code, position = int(codes[commonest]), int(nearest[commonest])
+    colour = [code >> 16, code >> 8 & 255, code & 255]
+    others = f" ({len(codes) - 1} other unmapped colours in {counts.sum() - counts[commonest]} pixels)"
+    if len(codes) == 1:
+        others = ""
+    if position < labels.num_classes:
+        near = f"{list(labels.colours[position])} '{labels.names[position]}'"
+    else:
+        near = f"{list(encoding.void_colours[position - labels.num_classes])} (void)"
+    allowed = f"the {labels.num_classes} class colours and void_colours"
+    if encoding.tolerance:
+        near += f" at distance {np.sqrt(squares[commonest]):.1f}"
+        allowed += f" to a distance of {encoding.tolerance:g}; the farthest pixel is at {farthest:.1f}"
+    return DataError(
+        f"{path}: colour {colour} in {counts[commonest]} pixels is no class{others}; "
+        f"nearest: {near}; allowed: {allowed}"
+    )

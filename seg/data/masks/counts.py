@@ -1,0 +1,162 @@
+"""One mask file -> how many pixels each class has in it, without an image where the file allows."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from concurrent.futures import Future
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from seg.data.files.reading import is_plain, stored_blocks
+from seg.data.files.storage import File, read_bytes
+from seg.data.masks.encodings import (
+    UNKNOWN,
+    BinaryEncoding,
+    ColourEncoding,
+    GrayEncoding,
+    IndexEncoding,
+    MaskEncoding,
+    MergedEncoding,
+    PaletteEncoding,
+    value_table,
+)
+from seg.data.masks.planes import MultiLabelEncoding
+from seg.data.masks.reading import decode_mask_and_moved, read_mask_and_moved
+from seg.labels import LabelSet
+
+EXACT_PIXELS = 2**24  # cv2.calcHist returns float32, which counts exactly up to here
+_COLOUR_TYPE = 25  # the byte of a PNG that says what its samples are
+_histogram: Future[object] = Future()
+_loading = threading.Lock()
+
+
+def load_fast_counter(wait: bool = False) -> None:
+    """Loads the compiled counter in the background: half a second, and the first time ever some seconds to compile.
+
+    Until it is there masks are counted by the ordinary reader, so that a small folder never waits. Both give the same.
+
+    Args:
+        wait: Return once it is loaded; for benchmarks.
+    """
+    if _loading.acquire(blocking=False):  # never released: once a process
+        threading.Thread(target=_load, name="fast mask counter", daemon=True).start()
+    if wait:
+        _histogram.result()
+
+
+def _load() -> None:
+    try:
+        _histogram.set_result(importlib.import_module("seg.data.files.png_histogram").png_value_counts)
+    except BaseException as error:  # shown by the first count that asks for it
+        _histogram.set_exception(error)
+
+
+def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray:
+    """Counts the pixels of a mask file.
+
+    Args:
+        file: The mask.
+        labels: The classes.
+        encoding: What the file's values mean.
+
+    Returns:
+        (C + 1,) int64: the pixels of each class, then the void pixels.
+
+    Raises:
+        DataError, ConfigError: As `seg.data.masks.reading.read_mask`.
+    """
+    return count_pixels_and_moved(file, labels, encoding)[0]
+
+
+def count_pixels_and_moved(file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
+    """As `count_pixels`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
+    if not is_plain(file):
+        total, total_moved = np.zeros(labels.num_classes + 1, np.int64), 0
+        for window in stored_blocks(file):
+            mask, moved = read_mask_and_moved(file, labels, encoding, window)
+            total += mask_pixels(mask, labels)
+            total_moved += moved
+        return total, total_moved
+    data = read_bytes(file)
+    counts = _count_values(data, labels, encoding) if _histogram.done() else None
+    if counts is not None:
+        return counts, 0
+    mask, moved = decode_mask_and_moved(data, file, labels, encoding)
+    return mask_pixels(mask, labels), moved
+
+
+def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(C + 1,) int64 as `count_pixels`, of a mask in memory: (H, W) uint8 class indices and `ignore_index`."""
+    return _of_values(value_counts(mask), labels)
+
+
+def value_counts(mask: np.ndarray) -> np.ndarray:
+    """(256,) int64: how often each value occurs in a uint8 mask of any shape.
+
+    `cv2.calcHist` is about twice as fast as `np.bincount`, makes no int64 copy of the mask and releases the GIL.
+    """
+    flat = mask.reshape(-1, 1)
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(flat), EXACT_PIXELS):
+        part = cv2.calcHist([flat[start : start + EXACT_PIXELS]], [0], None, [256], [0, 256])
+        counts += part.ravel().astype(np.int64)  # OpenCV 4 returns (256, 1), OpenCV 5 (256,)
+    return counts
+
+
+def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray | None:
+    """`count_pixels` from the file's histogram; None where the ordinary reader must look."""
+    stored = encoding.stored if isinstance(encoding, MergedEncoding) else encoding
+    stored_labels = encoding.labels if isinstance(encoding, MergedEncoding) else labels
+    palette = data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == b"\3"
+    if isinstance(stored, ColourEncoding | MultiLabelEncoding) or isinstance(stored, PaletteEncoding) != palette:
+        return None
+    if isinstance(stored, BinaryEncoding) and stored_labels.num_classes != 2:
+        return None
+    values = _histogram.result()(data)  # type: ignore[operator]
+    if values is None:
+        return None
+    if isinstance(encoding, IndexEncoding | PaletteEncoding) and not encoding.ignore_values:
+        counts = _of_values(values, labels)
+        return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
+    assert not isinstance(encoding, ColourEncoding | MultiLabelEncoding)
+    # float64 sums of integers are exact below 2^53 pixels
+    sums = np.bincount(_slots(labels, encoding), values, labels.num_classes + 2).astype(np.int64)
+    return sums[:-1] if sums[-1] == 0 else None
+
+
+@lru_cache(maxsize=32)
+def _slots(labels: LabelSet, encoding: GrayEncoding | MergedEncoding) -> np.ndarray:
+    """(256,) int64: where the count of each value of an 8-bit file goes, its class, C for void or C + 1 for unknown."""
+    meanings = value_table(labels, encoding)[:256].astype(np.int64)
+    slots = np.where(meanings == labels.ignore_index, labels.num_classes, meanings)
+    return np.where(meanings == UNKNOWN, labels.num_classes + 1, slots)
+
+
+def _of_values(values: np.ndarray, labels: LabelSet) -> np.ndarray:
+    counts = np.empty(labels.num_classes + 1, np.int64)
+    counts[:-1] = values[: labels.num_classes]
+    counts[-1] = values[labels.ignore_index]
+    return counts
+
+
+def components(mask: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """The areas, in pixels, of each class's connected components (8 neighbours), unordered.
+
+    Args:
+        mask: (H, W) uint8 class indices; other values belong to no component.
+        num_classes: C.
+
+    Returns:
+        C int64 arrays, one area each; empty for a class without pixels.
+    """
+    present = np.flatnonzero(value_counts(mask)[:num_classes])
+    areas: list[np.ndarray] = [np.zeros(0, np.int64)] * num_classes
+    for index in present.tolist():
+        own = cv2.inRange(mask, index, index)
+        left, top, width, height = cv2.boundingRect(own)  # most classes fill a part of the image only
+        _, _, statistics, _ = cv2.connectedComponentsWithStats(own[top : top + height, left : left + width])
+        areas[index] = statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)  # 0 is the background
+    return areas

@@ -1,0 +1,1 @@
+"""Pairs of image and mask, their splits, and the slices of volumes."""

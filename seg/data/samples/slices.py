@@ -1,0 +1,41 @@
+"""Volumes as samples: every slice of each of them, all in the split of their volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seg.data.files.storage import VolumeSlice
+from seg.data.files.volumes import check_volumes, is_nifti, volume_header
+from seg.data.samples.pairs import Sample, Splits
+from seg.errors import DataError
+
+
+def expand_slices(splits: Splits, axis: int) -> Splits:
+    """Every slice of each volume as a sample, grouped by volume: called after splitting, so no volume is in two splits.
+
+    Args:
+        splits: Samples whose images and masks are volumes.
+        axis: Which axis of the array as stored the slices follow one another along.
+
+    Raises:
+        DataError: A file is no volume, or an image and its mask differ in shape or affine.
+    """
+    return {split: [part for sample in samples for part in _slices(sample, axis)] for split, samples in splits.items()}
+
+
+def refuse_volumes(splits: Splits) -> None:
+    """Raises a DataError for the first NIfTI file: which slices of it are samples has to be said."""
+    for sample in (sample for samples in splits.values() for sample in samples):
+        for file in (sample.image, sample.mask):
+            if isinstance(file, Path) and is_nifti(file):
+                raise DataError(f"{file}: is a volume; allowed: data.slices: {{axis: 0, 1 or 2}}, or pictures")
+
+
+def _slices(sample: Sample, axis: int) -> list[Sample]:
+    image, mask = sample.image, sample.mask
+    assert isinstance(image, Path) and isinstance(mask, Path)
+    check_volumes(image, mask)
+    return [
+        Sample(VolumeSlice(image, axis, k), VolumeSlice(mask, axis, k), sample.group or str(image))
+        for k in range(volume_header(image).shape[axis])
+    ]

@@ -1,0 +1,1 @@
+"""The generated satellite-like scenes."""

@@ -1,0 +1,1 @@
+"""What a model sees of a sample: preprocessing, crops, warps, random changes, pixel weights."""

@@ -1,0 +1,1 @@
+"""What draws: overlays, panels, charts of classes, confusion and reliability."""

@@ -1,0 +1,149 @@
+"""The folder of one run: what lies where, made once and never shared."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg.config import Config, dump_config, load_config
+from seg.data.files.storage import write_bytes
+from seg.errors import DataError
+
+if TYPE_CHECKING:
+    from seg.data.views.band_statistics import BandStatistics
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of a run.
+
+    ```
+    config.yaml          the resolved configuration, itself a valid --config
+    environment.json     versions and hardware
+    counts.json          class counts of the training masks
+    class_weights.json   weight by class name
+    bands.json           mean, std and percentiles of the training images' bands, where they were counted
+    realised_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
+    log.csv              a row an epoch
+    checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
+    tensorboard/         train/ and val/
+    evaluation/<split>/  what seg.evaluate writes
+    ```
+    """
+
+    path: Path
+
+    @classmethod
+    def new(cls, path: Path) -> RunDir:
+        """A run that is to be made at `path`; nothing is written yet.
+
+        Raises:
+            DataError: Something is there: two runs never share a folder.
+        """
+        if path.exists():
+            raise DataError(f"{path}: exists, and two runs never share a folder; allowed: a new folder")
+        return cls(path)
+
+    @classmethod
+    def dated(cls, root: Path, name: str) -> RunDir:
+        """A run that is to be made at root/<name>-<date>-<time>."""
+        return cls.new(root / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+    def create(self, config: Config) -> None:
+        """Makes the folder with its configuration.
+
+        Raises:
+            DataError: Another run has made it meanwhile, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True)
+            for folder in ("checkpoints", "tensorboard"):
+                (self.path / folder).mkdir()
+            self.write_text("config.yaml", dump_config(config))
+        except FileExistsError:
+            raise DataError(f"{self.path}: another run has just made it; allowed: a new folder") from None
+        except OSError as error:
+            raise DataError(f"{self.path}: the run folder cannot be made: {error.strerror}") from None
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """An existing run.
+
+        Raises:
+            DataError: There is no run there.
+        """
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise DataError(f"{path}: no run there (config.yaml is missing); allowed: a folder that seg.train made")
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def counts(self) -> Path:
+        return self.path / "counts.json"
+
+    @property
+    def bands(self) -> Path:
+        return self.path / "bands.json"
+
+    def band_statistics(self) -> BandStatistics | None:
+        """The training images' statistics that the run normalises by; None where its configuration needs none.
+
+        Raises:
+            DataError: The file is missing or broken.
+        """
+        from seg import build
+        from seg.data.views.band_statistics import BandStatistics
+
+        return BandStatistics.load(self.bands) if build.needs_statistics(self.config()) else None
+
+    @property
+    def mask_index(self) -> Path:
+        return self.path / "mask_index.npz"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.csv"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best.keras"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.keras"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / "evaluation" / split
+
+    def config(self) -> Config:
+        """The run's configuration."""
+        return load_config(self.config_file)
+
+    def checkpoint(self, which: str) -> Path:
+        """The checkpoint file of `best`, `last` or a path.
+
+        Raises:
+            DataError: It does not exist.
+        """
+        path = {"best": self.best, "last": self.last}.get(which, Path(which))
+        if not path.is_file():
+            raise DataError(f"{path}: no such checkpoint; allowed: best, last (of a run that trained) or a .keras file")
+        return path
+
+    def write_json(self, name: str, content: Any) -> None:
+        self.write_text(name, json.dumps(content, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the run in one step, so that a killed run leaves no half of one."""
+        write_bytes(self.path / name, text.encode())
