@@ -12,7 +12,6 @@ from seg.losses.dice import Dice, dice_loss
 from seg.losses.focal import Focal, focal_loss
 from seg.losses.generalised_dice import GeneralisedDice, generalised_dice_loss
 from seg.losses.lovasz import Lovasz, lovasz_loss
-from seg.losses.multi_label_dice import MultiLabelDice, multi_label_dice_loss
 from seg.losses.online_weights import OnlineClassWeights
 from seg.losses.top_k import TopKCrossEntropy, top_k_cross_entropy
 from seg.losses.tversky import Tversky, tversky_loss
@@ -25,7 +24,6 @@ __all__ = [
     "Focal",
     "GeneralisedDice",
     "Lovasz",
-    "MultiLabelDice",
     "OnlineClassWeights",
     "SegmentationLoss",
     "TopKCrossEntropy",
@@ -36,7 +34,6 @@ __all__ = [
     "focal_loss",
     "generalised_dice_loss",
     "lovasz_loss",
-    "multi_label_dice_loss",
     "soft_cross_entropy",
     "top_k_cross_entropy",
     "tversky_loss",

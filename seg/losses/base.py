@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
-from seg.losses.pixels import Tensor
+from seg.losses.overlap import ABSENT, REDUCTIONS, check_smooth
+from seg.losses.pixels import Tensor, check_choice
 from seg.losses.replicas import num_replicas
 
 ClassWeights = Sequence[float] | Mapping[int, float]  # by position, or by class index
+OF_A_CALL = ("pixel_weights", "per_class")  # what a loss function takes beside its options
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -54,15 +57,39 @@ class SegmentationLoss(keras.losses.Loss):
 
 
 class FunctionLoss(SegmentationLoss):
-    """A pure loss function and its options as a Keras loss: what the classes of all pixel losses are.
+    """A pure loss function as a Keras loss: the function's options, with its defaults, are the constructor's.
 
-    Subclasses name the options in their constructor, so that a wrong one fails there and the class can be saved.
+    Subclasses say the function, the loss's name and what can be checked before there are pixels.
+
+    Attributes:
+        function: The pure function; its keyword arguments are the options, but for those of a call (`OF_A_CALL`).
+        default_name: The name in logs where none is given.
+
+    Raises:
+        TypeError: The function has no such option.
+        ValueError: An option is out of range.
     """
 
-    def __init__(self, name: str, function: Callable[..., Tensor], options: Mapping[str, Any]) -> None:
-        super().__init__(name)
-        self.function = function
-        self.options = {**options, "class_weights": plain_weights(options["class_weights"])}
+    function: ClassVar[Callable[..., Tensor]]
+    default_name: ClassVar[str]
+    __signature__: ClassVar[inspect.Signature]  # what `help` shows, and the constructor goes by
+
+    def __init_subclass__(cls) -> None:
+        if "function" in vars(cls):
+            known = inspect.signature(cls.function).parameters.values()
+            options = [one for one in known if one.kind is one.KEYWORD_ONLY and one.name not in OF_A_CALL]
+            name = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=cls.default_name)
+            cls.__signature__ = inspect.Signature([*options, name])
+
+    def __init__(self, **options: Any) -> None:
+        given = self.__signature__.bind(**options)
+        given.apply_defaults()
+        super().__init__(given.arguments.pop("name"))
+        self.options: dict[str, Any] = {key: _plain(key, value) for key, value in given.arguments.items()}
+        self.check(self.options)
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raises ValueError for an option out of range, which the function would find with the first pixels."""
 
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The function of the same name; `pixel_weights` (N, H, W) are fit's `sample_weight`."""
@@ -71,7 +98,7 @@ class FunctionLoss(SegmentationLoss):
     @property
     def has_class_weights(self) -> bool:
         """Whether it was made with class weights."""
-        return self.options["class_weights"] is not None
+        return self.options.get("class_weights") is not None
 
     def reweighted(self, class_weights: Tensor) -> SegmentationLoss:
         """See `SegmentationLoss.reweighted`."""
@@ -91,6 +118,12 @@ class OverlapLoss(FunctionLoss):
 
     takes_pixel_weights = False
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_smooth(options.get("smooth", 0.0))
+        check_choice("reduction", options["reduction"], REDUCTIONS)
+        check_choice("absent", options["absent"], ABSENT)
+
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """The function of the same name.
 
@@ -109,8 +142,19 @@ class OverlapLoss(FunctionLoss):
         return self.function(y_true, y_pred, per_class=True, **self.options)
 
 
+def _plain(key: str, value: Any) -> Any:
+    """An option as a value that `get_config` can write to a `.keras` file."""
+    match key:
+        case "class_weights":
+            return plain_weights(value)
+        case "pos_weight":
+            return plain_pos_weight(value)
+        case _:
+            return value
+
+
 def plain_weights(class_weights: ClassWeights | None) -> list[float] | None:
-    """The class weights as a list of Python floats, which `get_config` can write to a `.keras` file.
+    """The class weights as a list of Python floats.
 
     Raises:
         ValueError: A weight is negative, infinite or NaN, or all are 0; or the keys of a dict are not the class
@@ -133,6 +177,20 @@ def plain_weights(class_weights: ClassWeights | None) -> list[float] | None:
     weights = [float(weight) for weight in class_weights]
     if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
         raise ValueError(f"class_weights: got {weights}, allowed: finite, not negative, at least one above 0")
+    return weights
+
+
+def plain_pos_weight(pos_weight: Sequence[float] | None) -> list[float] | None:
+    """The weights as a list of Python floats.
+
+    Raises:
+        ValueError: A weight is negative, infinite or NaN.
+    """
+    if pos_weight is None:
+        return None
+    weights = [float(weight) for weight in pos_weight]
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
+        raise ValueError(f"pos_weight: got {weights}, allowed: finite, not negative")
     return weights
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from seg.losses.base import SegmentationLoss
-from seg.losses.pixels import NORMALIZE, Tensor, check_choice, check_class_weights, count, same_shape, sum_over
+from seg.losses.base import FunctionLoss
+from seg.losses.pixels import (
+    NORMALIZE,
+    Tensor,
+    check_choice,
+    check_class_weights,
+    check_entries,
+    check_label_smoothing,
+    count,
+    sum_over,
+)
 
 
 def binary_cross_entropy(
@@ -52,7 +60,7 @@ def binary_cross_entropy(
         >>> float(binary_cross_entropy([[[[1, 0, 255]]]], [[[[0.0, 0.0, 9.0]]]]))  # log 2 twice, over 2 entries
         0.6931471824645996
     """
-    check_binary_smoothing(label_smoothing)
+    check_label_smoothing(label_smoothing)
     check_choice("normalize", normalize, NORMALIZE)
     targets, logits, valid, is_known = check_entries(labels, logits, ignore_index)
     weights = check_class_weights(pos_weight, logits.shape[-1])
@@ -73,39 +81,9 @@ def binary_cross_entropy(
     return ops.where(is_known, loss, float("nan"))
 
 
-def check_entries(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Targets and logits as float32 (N, H, W, K), which entries are valid, and whether all labels are known (a scalar).
-
-    Raises:
-        ValueError: The labels are boolean, or the shapes do not belong together.
-    """
-    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
-    dtype = keras.backend.standardize_dtype(labels.dtype)
-    if dtype == "bool":
-        raise ValueError("labels: got dtype bool, allowed: integers 0, 1 and ignore_index, or floats in [0, 1]")
-    if logits.shape[-1] == 1 and len(labels.shape) + 1 == len(logits.shape):
-        labels = ops.expand_dims(labels, -1)
-    if len(logits.shape) != 4 or not same_shape(labels.shape, logits.shape) or logits.shape[-1] is None:
-        raise ValueError(
-            f"labels and logits: got shapes {tuple(labels.shape)} and {tuple(logits.shape)}, "
-            "allowed: (N, H, W, K) for both with a known K (for K = 1 also labels (N, H, W))"
-        )
-    targets = ops.cast(labels, "float32")
-    valid = ops.not_equal(targets, float(ignore_index))
-    in_range = ops.logical_and(targets >= 0.0, targets <= 1.0)
-    is_known = ops.all(ops.logical_or(in_range, ops.logical_not(valid)))
-    return ops.where(valid, targets, 0.0), ops.cast(logits, "float32"), valid, is_known
-
-
 def is_integer(labels: Tensor) -> bool:
     """Whether labels are 0 or 1 and nothing between."""
     return "int" in keras.backend.standardize_dtype(ops.convert_to_tensor(labels).dtype)
-
-
-def check_binary_smoothing(label_smoothing: float) -> None:
-    """Raises ValueError outside 0 <= label_smoothing < 1."""
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing: got {label_smoothing}, allowed: 0 <= label_smoothing < 1")
 
 
 def _divisor(targets: Tensor, valid: Tensor, weights: Tensor | None, normalize: str) -> Tensor:
@@ -121,7 +99,7 @@ def _divisor(targets: Tensor, valid: Tensor, weights: Tensor | None, normalize: 
 
 
 @keras.saving.register_keras_serializable(package="seg")
-class BinaryCrossEntropy(SegmentationLoss):
+class BinaryCrossEntropy(FunctionLoss):
     """`binary_cross_entropy` as a Keras loss. Takes `sample_weight` maps (N, H, W) as pixel weights.
 
     For multi-label models, and for models of one's own with a single output (N, H, W, 1). A two-class model whose
@@ -129,43 +107,10 @@ class BinaryCrossEntropy(SegmentationLoss):
     (1, pos_weight).
     """
 
-    def __init__(
-        self,
-        *,
-        pos_weight: Sequence[float] | None = None,
-        ignore_index: int = 255,
-        label_smoothing: float = 0.0,
-        normalize: str = "valid",
-        name: str = "binary_cross_entropy",
-    ) -> None:
-        super().__init__(name)
-        check_binary_smoothing(label_smoothing)
-        check_choice("normalize", normalize, NORMALIZE)
-        self.options: dict[str, Any] = {
-            "pos_weight": plain_pos_weight(pos_weight),
-            "ignore_index": ignore_index,
-            "label_smoothing": label_smoothing,
-            "normalize": normalize,
-        }
+    function = staticmethod(binary_cross_entropy)
+    default_name = "binary_cross_entropy"
 
-    def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
-        """See `binary_cross_entropy`; `pixel_weights` (N, H, W) are fit's `sample_weight`."""
-        return binary_cross_entropy(y_true, y_pred, pixel_weights=pixel_weights, **self.options)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain values."""
-        return {**self.options, "name": self.name}
-
-
-def plain_pos_weight(pos_weight: Sequence[float] | None) -> list[float] | None:
-    """The weights as a list of Python floats, which `get_config` can write to a `.keras` file.
-
-    Raises:
-        ValueError: A weight is negative, infinite or NaN.
-    """
-    if pos_weight is None:
-        return None
-    weights = [float(weight) for weight in pos_weight]
-    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
-        raise ValueError(f"pos_weight: got {weights}, allowed: finite, not negative")
-    return weights
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_label_smoothing(options["label_smoothing"])
+        check_choice("normalize", options["normalize"], NORMALIZE)

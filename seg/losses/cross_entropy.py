@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, FunctionLoss
+from seg.losses.base import FunctionLoss
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
     average,
     check_choice,
     check_class_weights,
+    check_label_smoothing,
     check_pixels,
     divisor,
     label_log_probability,
@@ -139,12 +143,6 @@ def check_soft_targets(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]
     return ops.cast(targets, "float32"), ops.cast(logits, "float32")
 
 
-def check_label_smoothing(label_smoothing: float) -> None:
-    """Raises ValueError outside 0 <= label_smoothing < 1."""
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing: got {label_smoothing}, allowed: 0 <= label_smoothing < 1")
-
-
 @keras.saving.register_keras_serializable(package="seg")
 class CrossEntropy(FunctionLoss):
     """`cross_entropy` as a Keras loss, or for targets (N, H, W, C) `soft_cross_entropy`, which knows no `ignore_index`.
@@ -152,24 +150,13 @@ class CrossEntropy(FunctionLoss):
     Takes `sample_weight` maps (N, H, W) as pixel weights.
     """
 
-    def __init__(
-        self,
-        *,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        label_smoothing: float = 0.0,
-        normalize: str = "valid",
-        name: str = "cross_entropy",
-    ) -> None:
-        check_label_smoothing(label_smoothing)
-        check_choice("normalize", normalize, NORMALIZE)
-        options = {
-            "class_weights": class_weights,
-            "ignore_index": ignore_index,
-            "label_smoothing": label_smoothing,
-            "normalize": normalize,
-        }
-        super().__init__(name, cross_entropy, options)
+    function = staticmethod(cross_entropy)
+    default_name = "cross_entropy"
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_label_smoothing(options["label_smoothing"])
+        check_choice("normalize", options["normalize"], NORMALIZE)
 
     def call(self, y_true: Tensor, y_pred: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
         """See `cross_entropy` and, for `y_true` of 4 axes, `soft_cross_entropy`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, FunctionLoss
+from seg.losses.base import FunctionLoss
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
@@ -84,21 +87,10 @@ def check_gamma(gamma: float) -> None:
 class Focal(FunctionLoss):
     """`focal_loss` as a Keras loss; takes `sample_weight` maps (N, H, W) as pixel weights."""
 
-    def __init__(
-        self,
-        *,
-        gamma: float = 2.0,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        normalize: str = "valid",
-        name: str = "focal",
-    ) -> None:
-        check_gamma(gamma)
-        check_choice("normalize", normalize, NORMALIZE)
-        options = {
-            "gamma": gamma,
-            "class_weights": class_weights,
-            "ignore_index": ignore_index,
-            "normalize": normalize,
-        }
-        super().__init__(name, focal_loss, options)
+    function = staticmethod(focal_loss)
+    default_name = "focal"
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_gamma(options["gamma"])
+        check_choice("normalize", options["normalize"], NORMALIZE)

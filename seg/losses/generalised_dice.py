@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, OverlapLoss
-from seg.losses.overlap import check_overlap_options, class_parts, class_sums, counted_classes, mean_over_images
+from seg.losses.base import OverlapLoss
+from seg.losses.overlap import class_parts, class_sums, counted_classes, mean_over_images
 from seg.losses.pixels import Tensor, check_class_weights, check_pixels, nan_if_unknown
 
 
@@ -67,20 +67,5 @@ def generalised_dice_loss(
 class GeneralisedDice(OverlapLoss):
     """`generalised_dice_loss` as a Keras loss. It has no per-pixel losses, so pixel weights are refused."""
 
-    def __init__(
-        self,
-        *,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        reduction: str = "batch",
-        absent: str = "skip",
-        name: str = "generalised_dice",
-    ) -> None:
-        check_overlap_options(reduction, absent)
-        options = {
-            "class_weights": class_weights,
-            "ignore_index": ignore_index,
-            "reduction": reduction,
-            "absent": absent,
-        }
-        super().__init__(name, generalised_dice_loss, options)
+    function = staticmethod(generalised_dice_loss)
+    default_name = "generalised_dice"

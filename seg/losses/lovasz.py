@@ -8,8 +8,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, OverlapLoss
-from seg.losses.overlap import check_overlap_options, label_counts, mean_over_classes, pixel_axes
+from seg.losses.base import OverlapLoss
+from seg.losses.overlap import label_counts, mean_over_classes, pixel_axes
 from seg.losses.pixels import Tensor, check_class_weights, check_pixels, nan_if_unknown, one_hot, softmax, sum_rows
 
 
@@ -124,20 +124,5 @@ def _xla_sort() -> Callable[[Tensor], Tensor]:
 class Lovasz(OverlapLoss):
     """`lovasz_loss` as a Keras loss. It has no per-pixel losses, so pixel weights (`sample_weight`) are refused."""
 
-    def __init__(
-        self,
-        *,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        reduction: str = "batch",
-        absent: str = "skip",
-        name: str = "lovasz",
-    ) -> None:
-        check_overlap_options(reduction, absent)
-        options = {
-            "class_weights": class_weights,
-            "ignore_index": ignore_index,
-            "reduction": reduction,
-            "absent": absent,
-        }
-        super().__init__(name, lovasz_loss, options)
+    function = staticmethod(lovasz_loss)
+    default_name = "lovasz"

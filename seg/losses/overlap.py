@@ -21,7 +21,7 @@ class ClassSums(NamedTuple):
     overlap: Tensor  # sum p t: the soft true positives
     predicted: Tensor  # sum p: true and false positives
     labelled: Tensor  # sum t: true positives and false negatives
-    num_valid: Tensor  # (1,) or (N, 1)
+    num_valid: Tensor  # (1,) or (N, 1); of classes that may overlap (K,) or (N, K)
 
 
 def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: str) -> ClassSums:
@@ -35,6 +35,29 @@ def class_sums(labels: Tensor, logits: Tensor, *, ignore_index: int, reduction: 
     labelled, num_valid = label_counts(labels, logits.shape[-1], ignore_index=ignore_index, reduction=reduction)
     overlap, predicted = ops.unstack(_probability_sums(labels, logits, ignore_index, pixel_axes(reduction)), num=2)
     sums = overlap, predicted, labelled, num_valid
+    return ClassSums(*map(sum_over_replicas, sums) if reduction == "batch" else sums)
+
+
+def entry_sums(targets: Tensor, logits: Tensor, valid: Tensor, *, reduction: str) -> ClassSums:
+    """The same of classes that may overlap: p is `sigmoid(logits)`, and each class has its own valid pixels.
+
+    Args:
+        targets: (N, H, W, K) float32 in [0, 1], 0 where not valid; see `seg.losses.pixels.check_entries`.
+        logits: (N, H, W, K) float32.
+        valid: (N, H, W, K) boolean.
+        reduction: `batch` or `image`.
+
+    Returns:
+        The sums, `num_valid` (K,) or (N, K).
+
+    Raises:
+        ValueError: `reduction` is neither `batch` nor `image`.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    axes = pixel_axes(reduction)
+    p = ops.sigmoid(logits)
+    predicted = sum_rows(ops.where(valid, p, 0.0), axes)
+    sums = sum_rows(p * targets, axes), predicted, sum_rows(targets, axes), count(valid, (*axes, 2))
     return ClassSums(*map(sum_over_replicas, sums) if reduction == "batch" else sums)
 
 
@@ -160,12 +183,6 @@ def counted_classes(labelled: Tensor, num_valid: Tensor, absent: str) -> Tensor:
     """m_c of `mean_over_classes`, float32 0 or 1; (C,) or (N, C), or (1,) or (N, 1) where it is the same for all."""
     check_choice("absent", absent, ABSENT)
     return ops.cast(labelled > 0 if absent == "skip" else num_valid > 0, "float32")
-
-
-def check_overlap_options(reduction: str, absent: str) -> None:
-    """Raises ValueError for an unknown choice."""
-    check_choice("reduction", reduction, REDUCTIONS)
-    check_choice("absent", absent, ABSENT)
 
 
 def check_smooth(smooth: float) -> None:

@@ -38,6 +38,30 @@ def check_pixels(labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     return ops.cast(labels, "int32"), ops.cast(logits, "float32")
 
 
+def check_entries(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Targets and logits as float32 (N, H, W, K), which entries are valid, and whether all labels are known (a scalar).
+
+    Raises:
+        ValueError: The labels are boolean, or the shapes do not belong together.
+    """
+    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if dtype == "bool":
+        raise ValueError("labels: got dtype bool, allowed: integers 0, 1 and ignore_index, or floats in [0, 1]")
+    if logits.shape[-1] == 1 and len(labels.shape) + 1 == len(logits.shape):
+        labels = ops.expand_dims(labels, -1)
+    if len(logits.shape) != 4 or not same_shape(labels.shape, logits.shape) or logits.shape[-1] is None:
+        raise ValueError(
+            f"labels and logits: got shapes {tuple(labels.shape)} and {tuple(logits.shape)}, "
+            "allowed: (N, H, W, K) for both with a known K (for K = 1 also labels (N, H, W))"
+        )
+    targets = ops.cast(labels, "float32")
+    valid = ops.not_equal(targets, float(ignore_index))
+    in_range = ops.logical_and(targets >= 0.0, targets <= 1.0)
+    is_known = ops.all(ops.logical_or(in_range, ops.logical_not(valid)))
+    return ops.where(valid, targets, 0.0), ops.cast(logits, "float32"), valid, is_known
+
+
 def same_shape(first: tuple[int | None, ...], second: tuple[int | None, ...]) -> bool:
     """Whether two static shapes can be equal; an unknown length (None) matches every length."""
     return len(first) == len(second) and all(
@@ -260,11 +284,21 @@ def nan_if_unknown(loss: Tensor, labels: Tensor, num_classes: int, ignore_index:
 
     The data layer refuses such labels with the file's name; this catches labels that came another way.
     """
-    is_known = ops.logical_or(is_class(labels, num_classes), ops.equal(labels, ignore_index))
-    return ops.where(ops.all(is_known), loss, float("nan"))
+    return ops.where(all_known(labels, num_classes, ignore_index), loss, float("nan"))
+
+
+def all_known(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Whether every label is a class or `ignore_index`, a boolean scalar."""
+    return ops.all(ops.logical_or(is_class(labels, num_classes), ops.equal(labels, ignore_index)))
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is allowed: an unknown option must not fall through to a default."""
     if value not in allowed:
         raise ValueError(f"{key}: got {value!r}, allowed: {', '.join(allowed)}")
+
+
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Raises ValueError outside 0 <= label_smoothing < 1."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing: got {label_smoothing}, allowed: 0 <= label_smoothing < 1")

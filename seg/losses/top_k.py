@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, FunctionLoss
+from seg.losses.base import FunctionLoss
 from seg.losses.pixels import (
     Tensor,
     check_class_weights,
@@ -99,14 +102,9 @@ def check_fraction(fraction: float) -> None:
 class TopKCrossEntropy(FunctionLoss):
     """`top_k_cross_entropy` as a Keras loss; takes `sample_weight` maps (N, H, W) as pixel weights."""
 
-    def __init__(
-        self,
-        *,
-        fraction: float = 0.25,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        name: str = "top_k_cross_entropy",
-    ) -> None:
-        check_fraction(fraction)
-        options = {"fraction": fraction, "class_weights": class_weights, "ignore_index": ignore_index}
-        super().__init__(name, top_k_cross_entropy, options)
+    function = staticmethod(top_k_cross_entropy)
+    default_name = "top_k_cross_entropy"
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_fraction(options["fraction"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
-from seg.losses.base import ClassWeights, OverlapLoss
-from seg.losses.overlap import check_overlap_options, check_smooth, class_sums, mean_over_classes
+from seg.losses.base import OverlapLoss
+from seg.losses.overlap import check_smooth, class_sums, mean_over_classes
 from seg.losses.pixels import Tensor, check_class_weights, check_pixels, nan_if_unknown
 
 MIN_FOCAL_BASE = 1e-7  # about float32's rounding of 1 - T; below it the focal power goes on as a straight line to 0
@@ -94,30 +97,10 @@ def check_tversky_options(alpha: float, beta: float, gamma: float) -> None:
 class Tversky(OverlapLoss):
     """`tversky_loss` as a Keras loss; Jaccard loss is `Tversky(alpha=1, beta=1, name="jaccard")`."""
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 0.3,
-        beta: float = 0.7,
-        gamma: float = 1.0,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        smooth: float = 1.0,
-        reduction: str = "batch",
-        absent: str = "skip",
-        name: str = "tversky",
-    ) -> None:
-        check_tversky_options(alpha, beta, gamma)
-        check_smooth(smooth)
-        check_overlap_options(reduction, absent)
-        options = {
-            "alpha": alpha,
-            "beta": beta,
-            "gamma": gamma,
-            "class_weights": class_weights,
-            "ignore_index": ignore_index,
-            "smooth": smooth,
-            "reduction": reduction,
-            "absent": absent,
-        }
-        super().__init__(name, tversky_loss, options)
+    function = staticmethod(tversky_loss)
+    default_name = "tversky"
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """See `FunctionLoss.check`."""
+        check_tversky_options(options["alpha"], options["beta"], options["gamma"])
+        super().check(options)

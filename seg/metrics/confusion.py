@@ -21,32 +21,39 @@ class ConfusionMatrix(keras.metrics.Metric):
     `weighted_metrics=` would weigh pixels, which a count of pixels refuses.
 
     Attributes:
-        matrix: (C, C) int64, rows = labels, columns = predictions (the arg max of the logits), void left out.
-        unknown: int64, pixels whose label is neither a class nor `ignore_index`. The data layer refuses such
-            labels; should one come another way, every result is NaN instead of a score of the other pixels.
+        matrix: (C, C) int64, rows = labels, columns = predictions (the arg max of the logits), void left out. With
+            `multi_label` (K, 2, 2): of each class, rows = label (absent, present), columns = prediction (present where
+            the logit is above 0, which is a probability above 0.5), entries without a label left out.
+        unknown: int64, pixels (or entries) whose label is neither a class (0 or 1) nor `ignore_index`. The data layer
+            refuses such labels; should one come another way, every result is NaN instead of a score of the others.
 
     Raises:
-        ValueError: Fewer than 2 or repeated class names.
+        ValueError: Fewer than 2 class names, with `multi_label` none, or repeated ones.
         ConfigError: The backend has no int64, so that counts could wrap (JAX by default).
     """
 
-    def __init__(self, class_names: Sequence[str], ignore_index: int = 255, name: str = "confusion") -> None:
+    def __init__(
+        self, class_names: Sequence[str], ignore_index: int = 255, name: str = "confusion", multi_label: bool = False
+    ) -> None:
         super().__init__(name=name, dtype="float32")
         self.class_names = tuple(class_names)
-        self.ignore_index = ignore_index
-        if len(self.class_names) < 2 or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"class_names: got {list(class_names)}, allowed: two or more, each once")
-        check_int64(name)
+        self.ignore_index, self.multi_label = ignore_index, multi_label
         size = len(self.class_names)
-        self.matrix = self.add_variable((size, size), initializer="zeros", dtype="int64", name="matrix")
+        if size < (1 if multi_label else 2) or len(set(self.class_names)) < size:
+            fewest = "one" if multi_label else "two"
+            raise ValueError(f"class_names: got {list(class_names)}, allowed: {fewest} or more, each once")
+        check_int64(name)
+        shape = (size, 2, 2) if multi_label else (size, size)
+        self.matrix = self.add_variable(shape, initializer="zeros", dtype="int64", name="matrix")
         self.unknown = self.add_variable((), initializer="zeros", dtype="int64", name="unknown")
-        self._compiled_counts = compiled(pair_counts)
+        self._counts = entry_counts if multi_label else pair_counts
+        self._compiled_counts = compiled(self._counts)
 
     def update_state(self, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> None:
         """Adds the pixels of one batch.
 
         Args:
-            labels: (N, H, W), any integer dtype.
+            labels: (N, H, W), any integer dtype; with `multi_label` (N, H, W, K).
             logits: (N, H, W, C), any float dtype; among equal logits the first class is the prediction.
             sample_weight: Only None, which is what Keras passes under `metrics=`.
 
@@ -57,21 +64,25 @@ class ConfusionMatrix(keras.metrics.Metric):
             raise ValueError(f"metric '{self.name}': got sample_weight, allowed: none (pass it under metrics=)")
         labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
         self._check(labels, logits)
-        size = len(self.class_names)
         # Compiled only for fixed shapes: XLA would compile anew for each size of validation image.
         fixed = all(length is not None for length in logits.shape)
-        counts = (self._compiled_counts if fixed else pair_counts)(labels, logits, size, self.ignore_index)
-        self.matrix.assign_add(ops.reshape(counts[: size * size], (size, size)))
-        self.unknown.assign_add(counts[size * size + 1])
+        matrix, unknown = (self._compiled_counts if fixed else self._counts)(labels, logits, self.ignore_index)
+        self.matrix.assign_add(matrix)
+        self.unknown.assign_add(unknown)
 
     def _check(self, labels: Tensor, logits: Tensor) -> None:
         dtype = keras.backend.standardize_dtype(labels.dtype)
         if "int" not in dtype:
             raise ValueError(f"metric '{self.name}': got labels of dtype {dtype}, allowed: any integer dtype")
-        if len(labels.shape) + 1 != len(logits.shape) or logits.shape[-1] != len(self.class_names):
+        size = len(self.class_names)
+        if self.multi_label:
+            axes, allowed = (4, 4), f"(N, H, W, {size}) for both"
+        else:
+            axes, allowed = (3, 4), f"labels (N, H, W) and logits (N, H, W, {size})"
+        lengths = {tensor.shape[-1] for tensor in (labels, logits) if len(tensor.shape) == 4}
+        if (len(labels.shape), len(logits.shape)) != axes or lengths != {size}:
             raise ValueError(
-                f"metric '{self.name}': got shapes {tuple(labels.shape)} and {tuple(logits.shape)}, "
-                f"allowed: labels (N, H, W) and logits (N, H, W, {len(self.class_names)})"
+                f"metric '{self.name}': got shapes {tuple(labels.shape)} and {tuple(logits.shape)}, allowed: {allowed}"
             )
 
     def result(self) -> dict[str, Tensor]:
@@ -80,13 +91,22 @@ class ConfusionMatrix(keras.metrics.Metric):
         A class absent from labels and predictions is NaN and leaves the mean, which is NaN when no class is left.
         """
         matrix = ops.convert_to_tensor(self.matrix)
-        true_positives = ops.diagonal(matrix)
-        union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - true_positives
+        if self.multi_label:
+            true_positives = matrix[:, 1, 1]
+            union = ops.sum(matrix, axis=(1, 2)) - matrix[:, 0, 0]
+        else:
+            true_positives = ops.diagonal(matrix)
+            union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - true_positives
         return iou_results(self.class_names, true_positives, union, ops.convert_to_tensor(self.unknown))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
-        return {"class_names": list(self.class_names), "ignore_index": self.ignore_index, "name": self.name}
+        return {
+            "class_names": list(self.class_names),
+            "ignore_index": self.ignore_index,
+            "name": self.name,
+            "multi_label": self.multi_label,
+        }
 
 
 def iou_results(
@@ -102,12 +122,9 @@ def iou_results(
     return {"mean_iou": mean_iou} | {f"iou/{name}": iou[index] for index, name in enumerate(class_names)}
 
 
-def pair_counts(labels: Tensor, logits: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """How many pixels have each pair (label, arg max of the logits).
-
-    Returns:
-        (C * C + 2,) int64: the C x C matrix row by row, then void, then labels that are neither.
-    """
+def pair_counts(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """How many pixels have each pair (label, arg max of the logits), (C, C) int64, and how many an unknown label."""
+    num_classes = logits.shape[-1]
     cells = num_classes * num_classes
     labels = ops.cast(labels, "int32")
     predictions = ops.cast(ops.argmax(logits, axis=-1), "int32")  # (N, H, W)
@@ -116,10 +133,33 @@ def pair_counts(labels: Tensor, logits: Tensor, num_classes: int, ignore_index: 
     # length XLA and JAX cannot compile.
     bins = ops.where(is_class, labels * num_classes + predictions, cells + 1)
     bins = ops.reshape(ops.where(ops.equal(labels, ignore_index), cells, bins), (-1,))
-    return ops.cast(ops.segment_sum(ops.ones_like(bins), bins, num_segments=cells + 2), "int64")
+    counts = ops.cast(ops.segment_sum(ops.ones_like(bins), bins, num_segments=cells + 2), "int64")
+    return ops.reshape(counts[:cells], (num_classes, num_classes)), counts[cells + 1]
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def entry_counts(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """How many entries (pixel, class) have each pair (absent or present, predicted so), (K, 2, 2) int64, and how many
+    an unknown label.
+
+    Counted in int32 within a batch, which holds at most 2^31 pixels a class.
+    """
+    labels = ops.cast(labels, "int32")
+    valid = ops.not_equal(labels, ignore_index)
+    predicted = logits > 0
+
+    def number(condition: Tensor) -> Tensor:  # (K,)
+        return ops.cast(ops.sum(ops.cast(ops.logical_and(condition, valid), "int32"), axis=(0, 1, 2)), "int64")
+
+    cells = [
+        number(ops.logical_and(ops.equal(labels, label), ops.equal(predicted, guess)))
+        for label in (0, 1)
+        for guess in (False, True)
+    ]
+    unknown = ops.sum(number(ops.logical_or(labels < 0, labels > 1)))
+    return ops.reshape(ops.stack(cells, axis=-1), (-1, 2, 2)), unknown
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` compiled by XLA on TensorFlow: on CPU its arg max over classes takes nine times as long otherwise."""
     if keras.backend.backend() != "tensorflow":
         return function

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from seg.losses import BinaryCrossEntropy, Combined, MultiLabelDice, binary_cross_entropy, cross_entropy
+from seg.losses import BinaryCrossEntropy, Combined, Dice, binary_cross_entropy, cross_entropy
 
 VOID = 255
 
@@ -116,7 +116,8 @@ def test_a_compiled_model_is_saved_and_loaded(tmp_path):
     labels = np.random.default_rng(0).choice([0, 1, VOID], (4, 3, 5, 3)).astype(np.uint8)
     images = np.random.default_rng(1).normal(size=(4, 3, 5, 2)).astype(np.float32)
     bce = BinaryCrossEntropy(pos_weight=[1.0, 2.5, 0.0], label_smoothing=0.1, normalize="weights", ignore_index=255)
-    loss = Combined([(1.0, bce), (0.5, MultiLabelDice(class_weights=[1, 2, 3], absent="count", reduction="image"))])
+    dice = Dice(multi_label=True, class_weights=[1, 2, 3], absent="count", reduction="image")
+    loss = Combined([(1.0, bce), (0.5, dice)])
     model = small_model(3)
     model.compile("sgd", loss=loss)
     model.fit(images, labels, batch_size=2, verbose=0, shuffle=False)
@@ -143,4 +144,4 @@ def test_a_plain_keras_model_with_one_output_trains_on_it():
 
 def test_dice_refuses_pixel_weights():
     with pytest.raises(ValueError, match=r"loss 'dice': got pixel weights \(sample_weight\), allowed: none"):
-        MultiLabelDice()(np.zeros((1, 1, 1, 2)), np.zeros((1, 1, 1, 2)), sample_weight=np.ones((1, 1, 1)))
+        Dice(multi_label=True)(np.zeros((1, 1, 1, 2)), np.zeros((1, 1, 1, 2)), sample_weight=np.ones((1, 1, 1)))

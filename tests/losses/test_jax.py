@@ -13,19 +13,19 @@ import keras
 import numpy as np
 import pytest
 
-from seg.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, MultiLabelDice, OnlineClassWeights
+from seg.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, OnlineClassWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
 import jax, keras, numpy as np
-from seg.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, MultiLabelDice, OnlineClassWeights
+from seg.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, OnlineClassWeights
 from seg.models.unet import unet_layers
 batch = np.load(sys.argv[1])
 labels, logits = batch["labels"], batch["logits"]
 losses = [CrossEntropy(class_weights=[0.5, 1.0, 2.0, 4.0]), Focal(normalize="weights"), Dice(reduction="image")]
 values = jax.jit(lambda labels, logits: [loss(labels, logits) for loss in losses])(labels, logits)
-several = [BinaryCrossEntropy(pos_weight=[0.5, 1.0, 2.0, 4.0]), MultiLabelDice(reduction="image")]
+several = [BinaryCrossEntropy(pos_weight=[0.5, 1.0, 2.0, 4.0]), Dice(multi_label=True, reduction="image")]
 values += jax.jit(lambda labels, logits: [loss(labels, logits) for loss in several])(batch["several"], logits)
 weights = OnlineClassWeights(4, "effective_number", momentum=0.9).update(labels)
 network = keras.Model(*unet_layers(bands=4, num_classes=4, depth=1, base_filters=2))
@@ -49,7 +49,7 @@ def test_losses_online_weights_and_the_network_run_on_jax(batch, tmp_path):
     assert shape == [2, 3, 5, 4]
     # 1e-5: float32, summed in another order.
     expected = [float(loss(labels, logits)) for loss in losses]
-    multi_label = [BinaryCrossEntropy(pos_weight=[0.5, 1.0, 2.0, 4.0]), MultiLabelDice(reduction="image")]
+    multi_label = [BinaryCrossEntropy(pos_weight=[0.5, 1.0, 2.0, 4.0]), Dice(multi_label=True, reduction="image")]
     expected += [float(loss(several, logits)) for loss in multi_label]
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     expected = OnlineClassWeights(4, "effective_number", momentum=0.9).update(labels)

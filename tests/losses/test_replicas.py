@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 
 from seg.losses import BinaryCrossEntropy, Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz
-from seg.losses import MultiLabelDice, Tversky
+from seg.losses import Dice, Tversky
 from seg.training.segmenter import Segmenter
 
 W = [0.5, 1.0, 2.0, 4.0]
@@ -67,8 +67,8 @@ several[3], several[2, ..., 1] = 255, 0  # an image without labels, a class that
 multi_label = [
     BinaryCrossEntropy(pos_weight=W),
     BinaryCrossEntropy(pos_weight=W, normalize="weights", name="by_weights"),
-    MultiLabelDice(class_weights=W),
-    MultiLabelDice(reduction="image", name="multi_label_dice_image"),
+    Dice(multi_label=True, class_weights=W),
+    Dice(multi_label=True, reduction="image", name="multi_label_dice_image"),
 ]
 for loss, labels_ in [(loss, labels) for loss in losses] + [(loss, several) for loss in multi_label]:
     expected = gradient(loss, kernel, labels_, images)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg.losses import binary_cross_entropy, multi_label_dice_loss
+from seg.losses import binary_cross_entropy, dice_loss
+from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.iou import scores
-from seg.metrics.multi_label import MultiLabelConfusion
 
 VOID = 255
 seeds = st.integers(0, 2**32 - 1)
@@ -115,7 +115,7 @@ def test_monai_sigmoid_dice(entries, ours, assert_agree, seed, batch):
     value = dice(inputs, torch.tensor(np.moveaxis(labels.astype(np.float64), -1, 1).copy()))
     value.backward()
     reduction = "batch" if batch else "image"
-    found = ours(lambda y, z: multi_label_dice_loss(y, z, reduction=reduction, absent="count"), labels, logits)
+    found = ours(lambda y, z: dice_loss(y, z, multi_label=True, reduction=reduction, absent="count"), labels, logits)
     assert_agree(found, (float(value.detach()), np.moveaxis(inputs.grad.numpy(), 1, -1)))
 
 
@@ -124,7 +124,7 @@ def test_monai_sigmoid_dice(entries, ours, assert_agree, seed, batch):
 def test_sklearn_s_matrices_and_jaccard(entries, seed):
     metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     labels, logits, _ = entries(seed, void=False)
-    confusion = MultiLabelConfusion([str(index) for index in range(labels.shape[-1])])
+    confusion = ConfusionMatrix([str(index) for index in range(labels.shape[-1])], multi_label=True)
     for _ in range(2):  # streamed
         confusion.update_state(labels, logits)
     matrix = keras.ops.convert_to_numpy(confusion.matrix)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seg.losses import BinaryCrossEntropy, Combined, MultiLabelDice
+from seg.losses import BinaryCrossEntropy, Combined, Dice
 from seg.training.custom_step import training_step
 from seg.training.segmenter import Segmenter
 
@@ -26,7 +26,7 @@ def test_the_step_moves_the_weights_as_fit_does(weighted):
     images = generator.normal(size=(2, 4, 5, 2)).astype(np.float32)
     labels = generator.choice([0, 1, 255], (2, 4, 5, 3)).astype(np.uint8)
     weights = generator.random((2, 4, 5)).astype(np.float32) if weighted else None
-    loss = Combined([(1.0, BinaryCrossEntropy(pos_weight=[1.0, 2.0, 9.0])), (0.5, MultiLabelDice())])
+    loss = Combined([(1.0, BinaryCrossEntropy(pos_weight=[1.0, 2.0, 9.0])), (0.5, Dice(multi_label=True))])
     fitted, stepped = segmenter(), segmenter()
     fitted.compile(keras.optimizers.SGD(0.5), loss=loss, jit_compile=False)
     history = fitted.fit(images, labels, sample_weight=weights, batch_size=2, verbose=0).history

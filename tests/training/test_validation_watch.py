@@ -4,9 +4,8 @@ import pytest
 import tensorflow as tf
 
 from seg.labels import LabelSet
-from seg.losses import CrossEntropy, MultiLabelDice
+from seg.losses import CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
-from seg.metrics.multi_label import MultiLabelConfusion
 from seg.metrics.pr_curve import probability_histogram
 from seg.training import validation_watch
 from seg.training.class_shares import class_shares
@@ -174,7 +173,7 @@ def test_classes_that_overlap_are_looked_at():
     masks[:, :2] = 255
     images = keras.Input((None, None, 3))
     model = keras.Model(images, keras.layers.Conv2D(3, 1)(images))
-    model.compile("sgd", MultiLabelDice(), metrics=[MultiLabelConfusion(labels.names)])
+    model.compile("sgd", Dice(multi_label=True), metrics=[ConfusionMatrix(labels.names, multi_label=True)])
     watch = ValidationWatch(model, labels, WATCHED)
     watch.install()
     watch.begin(True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import tensorflow as tf
 from seg.errors import ConfigError
 from seg.losses import BinaryCrossEntropy
 from seg.metrics import confusion
+from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.iou import scores
-from seg.metrics.multi_label import MultiLabelConfusion
 
+MultiLabelConfusion = partial(ConfusionMatrix, multi_label=True)
 NAMES = ("tree", "water", "road")
 VOID = 255
 
@@ -30,7 +33,7 @@ def counted(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def numbers(metric: MultiLabelConfusion) -> dict[str, float]:
+def numbers(metric: ConfusionMatrix) -> dict[str, float]:
     return {key: float(value) for key, value in metric.result().items()}
 
 
@@ -105,7 +108,7 @@ def test_fit_and_evaluate_report_it():
 def test_it_is_made_again_from_its_config():
     metric = MultiLabelConfusion(NAMES, ignore_index=7)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
-    assert isinstance(again, MultiLabelConfusion) and again.get_config() == metric.get_config()
+    assert isinstance(again, ConfusionMatrix) and again.multi_label and again.get_config() == metric.get_config()
 
 
 def test_messages(monkeypatch):
