@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from rich.text import Text
 
 from data_tools.balance.multi_label_report import MultiLabelReport
 from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
-from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics, count_multi_label_masks
+from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
 from seg.data.files.images import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
@@ -42,10 +42,7 @@ ENCODINGS: dict[str, MaskEncoding] = {
     "multi_label": MultiLabelEncoding(),
 }
 # What is of masks with one class a pixel, by the option's name and its default.
-SINGLE_LABEL_OPTIONS = {
-    "normalize": "mean_one", "components": False, "on_error": "stop", "workers": None, "scheduler": None,
-    "no_cache": False, "markdown": None, "html": None, "charts": None,
-}  # fmt: skip
+SINGLE_LABEL_OPTIONS = {"normalize": "mean_one", "components": False, "markdown": None, "html": None, "charts": None}
 PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 MOST_COLUMNS = 24  # a wider table (the co-occurrence of 150 classes) is for a file, not for a terminal
 SKIPPED = 3  # exit code where masks were skipped
@@ -124,28 +121,29 @@ def _run(arguments: argparse.Namespace) -> int:
     _print_report(console, report)
     for path in _write(report, splits, arguments):
         console.print(f"wrote {path}")
-    for mask, error in report.total.skipped:
+    return _skipped(splits.values())
+
+
+def _skipped(splits: Iterable[MaskStatistics]) -> int:
+    """Names the masks that could not be read; the exit code."""
+    skipped = sorted(mask for statistics in splits for mask in statistics.skipped)
+    for mask, error in skipped:
         print(f"skipped {mask}: {error}", file=sys.stderr)
-    return SKIPPED if report.total.skipped else 0
+    return SKIPPED if skipped else 0
 
 
 def _run_multi_label(source: Source, arguments: argparse.Namespace, console: Console) -> int:
     """The same for classes that may overlap: of each the pixels where it is present, and its pos_weight."""
-    assert isinstance(source.encoding, MultiLabelEncoding)
     for option, default in SINGLE_LABEL_OPTIONS.items():
         if getattr(arguments, option) != default:
             raise ConfigError(
                 f"--{option.replace('_', '-')}: works with one class a pixel only; allowed with multi-label masks: "
-                "--threads, --out, --json, --csv"
+                "--threads, --workers, --scheduler, --on-error, --no-cache, --out, --json, --csv"
             )
-    with _progress(source) as advance:
-        splits = {
-            split: count_multi_label_masks(
-                masks, source.labels, source.encoding, root=source.root, workers=arguments.threads, progress=advance
-            )
-            for split, masks in source.splits.items()
-        }
-    report = MultiLabelReport(splits)
+    splits, notes = _collect(source, arguments)
+    report = MultiLabelReport({split: statistics.counts for split, statistics in splits.items()})
+    for note in notes:
+        console.print(note)
     _print_tables(console, report.tables())
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow")
@@ -158,7 +156,7 @@ def _run_multi_label(source: Source, arguments: argparse.Namespace, console: Con
     for path in (arguments.out, arguments.json, arguments.csv):
         if path is not None:
             console.print(f"wrote {path}")
-    return 0
+    return _skipped(splits.values())
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     from seg.data.samples.pairs import Splits
     from seg.data.views.band_statistics import BandStatistics
     from seg.metrics.confusion import ConfusionMatrix
-    from seg.metrics.multi_label import MultiLabelConfusion
     from seg.runs.run_dir import RunDir
     from seg.training.preparation import Preparation
     from seg.training.segmenter import Segmenter
@@ -125,7 +124,7 @@ def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation
 
 def build_model(
     config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int
-) -> tuple[Segmenter, ConfusionMatrix | MultiLabelConfusion]:
+) -> tuple[Segmenter, ConfusionMatrix]:
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
 
@@ -225,7 +224,7 @@ def callbacks(
     ]
 
 
-def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix | MultiLabelConfusion) -> None:
+def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
     """Prints the per-class scores of the last evaluation, and what to type next."""
     import keras
 

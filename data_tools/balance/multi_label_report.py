@@ -10,8 +10,8 @@ import numpy as np
 
 from data_tools.balance.report import WEIGHTED_SPLIT, Table
 from seg.balance.advisor import COMPARED
-from seg.balance.multi_label_counts import MultiLabelCounts
-from seg.balance.pos_weights import pos_weight_warnings, pos_weights
+from seg.balance.counts import ClassCounts
+from seg.balance.weights import class_weights, weight_warnings
 
 
 class MultiLabelReport:
@@ -24,17 +24,17 @@ class MultiLabelReport:
         warnings: Sentences for the user, each once.
     """
 
-    def __init__(self, splits: dict[str, MultiLabelCounts]) -> None:
+    def __init__(self, splits: dict[str, ClassCounts]) -> None:
         self.splits = splits
         first, *others = splits.values()
         self.weighted = splits.get(WEIGHTED_SPLIT, sum(others, start=first))
         self.pos_weights: dict[str, np.ndarray] = {}
-        warnings = pos_weight_warnings(self.weighted, np.ones(len(self.weighted.names)), "uniform")
+        warnings = weight_warnings(self.weighted, np.ones(len(self.weighted.names)), "uniform")
         if self.weighted.pixel_counts.any():
             for scheme, unit in COMPARED:
                 name = f"{scheme} ({unit})" if scheme == "effective_number" else scheme
-                self.pos_weights[name] = pos_weights(self.weighted, scheme, unit=unit)
-                warnings += pos_weight_warnings(self.weighted, self.pos_weights[name], scheme)
+                self.pos_weights[name] = class_weights(self.weighted, scheme, unit=unit)
+                warnings += weight_warnings(self.weighted, self.pos_weights[name], scheme)
         self.warnings = list(dict.fromkeys(warnings))
 
     def tables(self) -> list[Table]:
@@ -76,7 +76,7 @@ class MultiLabelReport:
         return file.getvalue()
 
 
-def _class_table(split: str, counts: MultiLabelCounts) -> Table:
+def _class_table(split: str, counts: ClassCounts) -> Table:
     rows: list[tuple[str, ...]] = [
         (name, f"{present:,}", f"{labelled:,}", f"{100 * share:.3f}", f"{images:,}")
         for name, present, labelled, share, images in zip(

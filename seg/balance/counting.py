@@ -17,11 +17,12 @@ from typing import Literal
 import numpy as np
 
 from seg.balance.cache import CountCache
-from seg.balance.counts import ClassCounts, file_hash, fingerprint_digits
+from seg.balance.counts import AbsentCounts, ClassCounts, file_hash, fingerprint_digits
 from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
 from seg.data.files.storage import File, common_folder, file_state, relative_name
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
+from seg.data.masks.planes import count_planes
 from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -31,8 +32,20 @@ SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
-# A mask to (C + 1,) pixels and the pixels that its encoding moved, as seg.data.masks.counts does.
+# A mask to its pixels as `FileCounts` has them and the pixels that its encoding moved, as `count_file` does.
 PixelCounter = Callable[[File, LabelSet, MaskEncoding], tuple[np.ndarray, int]]
+
+
+def count_file(mask: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
+    """The pixels of one mask as `FileCounts` has them, and those that the encoding moved to a class.
+
+    Raises:
+        DataError: The mask cannot be read or holds a value that is no class.
+    """
+    if not labels.multi_label:
+        return count_pixels_and_moved(mask, labels, encoding)
+    absent, present, void = count_planes(mask, labels).T
+    return np.concatenate([present, absent, void]), 0
 
 
 def count_masks(
@@ -42,7 +55,7 @@ def count_masks(
     *,
     root: Path | None = None,
     workers: int | None = None,
-    counter: PixelCounter = count_pixels_and_moved,
+    counter: PixelCounter = count_file,
     progress: Progress | None = None,
 ) -> ClassCounts:
     """Counts masks in one streaming pass.
@@ -84,7 +97,7 @@ def collect_statistics(
     with_components: bool = False,
     on_error: OnError = "stop",
     cache: CountCache | None = None,
-    counter: PixelCounter = count_pixels_and_moved,
+    counter: PixelCounter = count_file,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """As `count_masks`, with everything else that the same pass can tell.
@@ -144,7 +157,7 @@ def collect_part(
     with_components: bool,
     on_error: OnError,
     cache: CountCache | None = None,
-    counter: PixelCounter = count_pixels_and_moved,
+    counter: PixelCounter = count_file,
     progress: Progress | None = None,
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
@@ -208,11 +221,14 @@ class _Accumulator:
     def __init__(self, labels: LabelSet, encoding: str, with_components: bool) -> None:
         classes = labels.num_classes
         self.labels, self.encoding = labels, encoding
+        if labels.multi_label:
+            classes *= 2  # first the present ones, then the absent ones
         self.totals = np.zeros((3, classes), np.int64)  # rows: pixels, images, labelled pixels of those images
         self.co_occurrence = np.zeros((classes, classes), np.int64)
         self.richest: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
         self.areas = tuple(Counter[int]() for _ in range(classes)) if with_components else None
-        self.void_pixels = self.moved_pixels = self.fingerprint = self.files = self.all_pixels = 0
+        self.void_pixels = np.zeros(labels.num_classes if labels.multi_label else 1, np.int64)
+        self.moved_pixels = self.fingerprint = self.files = self.all_pixels = 0
         self.skipped: list[tuple[str, str]] = []
 
     def add(self, names: Sequence[str], counted: Sequence[FileCounts | DataError]) -> None:
@@ -226,15 +242,19 @@ class _Accumulator:
                 good.append((name, one))
         if not good:
             return
-        pixels = np.stack([one.pixels for _, one in good])  # (files, C + 1)
-        self.void_pixels += int(pixels[:, -1].sum())
-        self.all_pixels += int(pixels.sum())
-        shown = np.flatnonzero(pixels[:, :-1].any(axis=0))  # of many classes few are in a file
+        pixels = np.stack([one.pixels for _, one in good])  # (files, C + 1) or (files, 3 K)
+        pixels, void = np.split(pixels, [self.totals.shape[1]], axis=1)
+        self.void_pixels += void.sum(axis=0)
+        self.all_pixels += int(pixels.sum() + void.sum()) // void.shape[1]
+        shown = np.flatnonzero(pixels.any(axis=0))  # of many classes few are in a file
+        labelled = pixels.sum(axis=1, keepdims=True)
+        if self.labels.multi_label:
+            labelled = (pixels + np.roll(pixels, self.labels.num_classes, axis=1))[:, shown]
         pixels = pixels[:, shown]
         present = (pixels > 0).astype(np.int64)
         self.totals[0, shown] += pixels.sum(axis=0)
         self.totals[1, shown] += present.sum(axis=0)
-        self.totals[2, shown] += pixels.sum(axis=1) @ present
+        self.totals[2, shown] += (labelled * present).sum(axis=0)
         self.co_occurrence[np.ix_(shown, shown)] += present.T @ present
         for column, index in enumerate(shown.tolist()):
             self._enrich(self.richest[index], pixels[:, column], [name for name, _ in good])
@@ -252,7 +272,12 @@ class _Accumulator:
             )
 
     def statistics(self) -> MaskStatistics:
-        pixel_counts, image_counts, image_pixels = self.totals
+        classes = self.labels.num_classes
+        pixel_counts, image_counts, image_pixels = self.totals[:, :classes]
+        absent = None
+        if self.labels.multi_label:
+            pixels, images, pixels_of_images = self.totals[:, classes:]
+            absent = AbsentCounts(pixels, images, pixels_of_images, self.void_pixels)
         counts = ClassCounts(
             self.labels.names,
             self.labels.ignore_index,
@@ -260,13 +285,15 @@ class _Accumulator:
             pixel_counts,
             image_counts,
             image_pixels,
-            self.void_pixels,
+            int(self.void_pixels.sum()),
             self.files - len(self.skipped),
             fingerprint_digits(self.fingerprint),
             self.moved_pixels,
+            absent,
         )
-        kept = tuple(tuple(best) for best in self.richest)
-        return MaskStatistics(counts, self.co_occurrence, kept, self.areas, tuple(sorted(self.skipped)))
+        together = self.co_occurrence[:classes, :classes]
+        kept = tuple(tuple(best) for best in self.richest[:classes])
+        return MaskStatistics(counts, together, kept, self.areas, tuple(sorted(self.skipped)))
 
 
 @contextmanager

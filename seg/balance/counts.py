@@ -1,5 +1,8 @@
 """The class counts of a set of masks, the JSON file that keeps them, and the fingerprint of their file list.
 
+Classes that may overlap are two-class problems, absent against present: `ClassCounts` counts both sides of each. Their
+frequencies do not sum to 1: a pixel may have several classes, or none, and each class has its own labelled pixels.
+
 All counts are integers, so they are exact, and the counts of a union are the sum of the counts:
 `count_masks(a) + count_masks(b) == count_masks(a + b)`.
 """
@@ -11,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,34 @@ from seg.data.files.storage import File, common_folder, file_state, relative_nam
 from seg.errors import DataError
 
 FORMAT = "seg class counts"
+MULTI_LABEL_FORMAT = "seg multi-label class counts"
 VERSION = 1
-FORMAT_KEYS = {"format": FORMAT, "version": VERSION}
+SIDES = ("absent", "present")  # of a class that may overlap others
+SIDE_KEYS = ("pixel_counts", "image_counts", "image_pixels")
+SHARED_KEYS = ("ignore_index", "encoding", "num_images", "fingerprint")  # what both kinds of file have at their top
 MAX_COUNT = 2**63 - 1
 FINGERPRINT_MODULUS = 2**256
 RECOUNT = "count again: python -m data_tools.mask_frequencies --config FILE --out COUNTS.json"
+
+
+@dataclass(frozen=True, eq=False)
+class AbsentCounts:
+    """The other side of K classes that may overlap, (K,) int64 each.
+
+    Attributes:
+        pixel_counts: Pixels where the class is known to be absent.
+        image_counts: Masks that have such a pixel.
+        image_pixels: The pixels of those masks where the class is labelled.
+        void_pixels: Pixels where the class is not labelled.
+    """
+
+    pixel_counts: np.ndarray
+    image_counts: np.ndarray
+    image_pixels: np.ndarray
+    void_pixels: np.ndarray
+
+    def __add__(self, other: AbsentCounts) -> AbsentCounts:
+        return AbsentCounts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +64,13 @@ class ClassCounts:
         encoding: How the masks were read: `MaskEncoding.description`, for plain encodings their name.
         pixel_counts: (C,) int64, n_c: pixels of each class.
         image_counts: (C,) int64: masks that contain the class.
-        image_pixels: (C,) int64: labelled pixels (of any class) of the masks that contain the class.
-        void_pixels: Pixels without a label.
+        image_pixels: (C,) int64: labelled pixels (of any class) of the masks that contain the class; of classes that
+            may overlap the pixels where this class is labelled.
+        void_pixels: Pixels without a label; of classes that may overlap the sum of each one's.
         num_images: Masks counted.
         fingerprint: Of the file list, see `fingerprint_files`.
         moved_pixels: Pixels that took the nearest class colour, within the encoding's tolerance.
+        absent: Of classes that may overlap: the pixels where each is absent. None: one class a pixel.
     """
 
     names: tuple[str, ...]
@@ -55,22 +83,52 @@ class ClassCounts:
     num_images: int
     fingerprint: str
     moved_pixels: int = 0
+    absent: AbsentCounts | None = None
 
     @property
     def num_classes(self) -> int:
         return len(self.names)
 
     @property
+    def labelled_pixels(self) -> np.ndarray:
+        """(C,) int64: pixels where each class is known to be present or absent: N, of classes that may overlap v_k."""
+        if self.absent is None:
+            return np.full(self.num_classes, self.pixel_counts.sum())
+        return self.pixel_counts + self.absent.pixel_counts
+
+    @property
     def frequencies(self) -> np.ndarray:
         """(C,) float64, f_c = n_c / N: each class's share of the labelled pixels; sums to 1.
 
+        Of classes that may overlap f_k = n_k / v_k, 0 for a class without a labelled pixel.
+
         Raises:
-            DataError: No pixel is labelled.
+            DataError: No pixel is labelled, and a pixel has one class.
         """
+        if self.absent is not None:
+            return self.pixel_counts / np.maximum(self.labelled_pixels, 1)
         total = self.pixel_counts.sum()
         if total == 0:
             raise DataError(f"no class frequencies: the {self.num_images} counted masks have no labelled pixel")
         return self.pixel_counts / total
+
+    def two_classes(self) -> list[ClassCounts]:
+        """Of classes that may overlap the counts of `SIDES`, a two-class problem each; [] where a pixel has one."""
+        if self.absent is None:
+            return []
+        sides = {key: np.stack([getattr(part, key) for part in (self.absent, self)], axis=1) for key in SIDE_KEYS}
+        return [
+            ClassCounts(
+                SIDES,
+                self.ignore_index,
+                self.encoding,
+                **{key: values[index] for key, values in sides.items()},
+                void_pixels=int(void),
+                num_images=self.num_images,
+                fingerprint=self.fingerprint,
+            )
+            for index, void in enumerate(self.absent.void_pixels)
+        ]
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
         """The counts of both sets of masks together.
@@ -92,6 +150,7 @@ class ClassCounts:
             self.num_images + other.num_images,
             fingerprint_digits(int(self.fingerprint, 16) + int(other.fingerprint, 16)),
             self.moved_pixels + other.moved_pixels,
+            self.absent + other.absent if self.absent and other.absent else None,  # one encoding: both or none
         )
 
     def __eq__(self, other: object) -> bool:
@@ -127,6 +186,20 @@ class ClassCounts:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ClassCounts:
         """The counts that `to_json` described, in which `content_problems` finds none."""
+        if content["format"] == MULTI_LABEL_FORMAT:
+            classes = list(content["classes"].values())
+            void = np.array([of_class["void_pixels"] for of_class in classes], np.int64)
+            absent, present = (
+                {key: np.array([of_class[side][key] for of_class in classes], np.int64) for key in SIDE_KEYS}
+                for side in SIDES
+            )
+            common: dict[str, Any] = {key: content[key] for key in SHARED_KEYS}
+            return cls(
+                names=tuple(content["classes"]),
+                void_pixels=int(void.sum()),
+                absent=AbsentCounts(**absent, void_pixels=void),
+                **(common | present),
+            )
         return cls(
             tuple(content["class_names"]),
             content["ignore_index"],
@@ -142,8 +215,19 @@ class ClassCounts:
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes."""
+        if self.absent is not None:
+            shared = {key: getattr(self, key) for key in SHARED_KEYS}
+            classes: dict[str, dict[str, Any]] = {}
+            for index, name in enumerate(self.names):
+                sides = zip(SIDES, (self.absent, self), strict=True)
+                classes[name] = {
+                    side: {key: int(getattr(counts, key)[index]) for key in SIDE_KEYS} for side, counts in sides
+                }
+                classes[name]["void_pixels"] = int(self.absent.void_pixels[index])
+            return {"format": MULTI_LABEL_FORMAT, "version": VERSION, **shared, "classes": classes}
         return {
-            **FORMAT_KEYS,
+            "format": FORMAT,
+            "version": VERSION,
             "class_names": list(self.names),
             "ignore_index": self.ignore_index,
             "encoding": self.encoding,
@@ -221,10 +305,13 @@ def differences(
 
 def content_problems(content: Any) -> list[str]:
     """What is wrong with the content of a counts file: first its keys and types, and if those hold, its sense."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    kind = content.get("format") if isinstance(content, dict) else None
+    if kind not in (FORMAT, MULTI_LABEL_FORMAT):
         return [f'it has no "format": "{FORMAT}"']
     if content.get("version") != VERSION:
         return [f"version: got {content.get('version')!r}, allowed: {VERSION}"]
+    if kind == MULTI_LABEL_FORMAT:
+        return _multi_label_problems(content)
     names = content.get("class_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return [f"class_names: got {names!r}, allowed: a list of names"]
@@ -242,6 +329,22 @@ def content_problems(content: Any) -> list[str]:
     if not isinstance(fingerprint, str) or not re.fullmatch("[0-9a-f]{64}", fingerprint):
         problems.append(f"fingerprint: got {fingerprint!r}, allowed: 64 hexadecimal digits")
     return problems or _contradictions(content)
+
+
+def _multi_label_problems(content: dict[str, Any]) -> list[str]:
+    """The same of classes that may overlap, each looked at as a file of its two sides."""
+    classes = content.get("classes")
+    if not isinstance(classes, dict) or not classes or not all(isinstance(one, dict) for one in classes.values()):
+        return [f"classes: got {classes!r}, allowed: the counts of each class, by name"]
+    shared = {key: content.get(key) for key in SHARED_KEYS}
+    problems = []
+    for name, one in classes.items():
+        sides = [one.get(side) for side in SIDES]
+        counts = {key: [side.get(key) if isinstance(side, dict) else None for side in sides] for key in SIDE_KEYS}
+        void = one.get("void_pixels")
+        single = {"format": FORMAT, "version": VERSION, "class_names": list(SIDES), **shared, **counts}
+        problems += [f"class '{name}': {problem}" for problem in content_problems({**single, "void_pixels": void})]
+    return problems
 
 
 def _contradictions(content: dict[str, Any]) -> list[str]:

@@ -69,7 +69,7 @@ def count_pairs(
             index, sample = waiting[mask_file].pop()
         by_window = not is_plain(mask_file) and not labels.multi_label
         stored, moved = (None, 0) if by_window else read_mask_and_moved(mask_file, labels, encoding)
-        counts = np.zeros(labels.num_classes + 1, np.int64)
+        counts = np.zeros(3 * labels.num_classes if labels.multi_label else labels.num_classes + 1, np.int64)
         for window in stored_blocks(sample.image):
             values, missing = read_values(sample.image, bands, window, nodata)
             if stored is not None:

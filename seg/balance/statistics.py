@@ -25,7 +25,8 @@ class FileCounts:
 
     Attributes:
         size: Of the file, in bytes.
-        pixels: (C + 1,) int64: the pixels of each class, then the void pixels.
+        pixels: (C + 1,) int64: the pixels of each class, then the void pixels. Of K classes that may overlap (3 K,):
+            the pixels where each is present, where each is absent and where each is not labelled.
         areas: For each class the areas of its components, see `MaskStatistics.areas`; None: not measured.
         moved: Pixels that took the nearest class colour, within the encoding's tolerance.
     """

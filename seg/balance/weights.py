@@ -3,6 +3,11 @@
 Every scheme works in float64 on (C,) arrays. Symbols: n_c labelled pixels of class c, N = sum_c n_c, C classes,
 f_c = n_c / N. A class that the masks never show (n_c = 0) has no meaningful weight: every scheme gives it 0 (its
 formula would give infinity or an arbitrary constant) and `weight_warnings` names it.
+
+Classes that may overlap get a `pos_weight` each, what a present pixel weighs beside an absent one: the scheme weighs
+the two classes absent and present, and pos_weight_k = w_present / w_absent. So every scheme keeps its meaning:
+`inverse_frequency` is negatives / positives, the usual choice, which gives both sides the same total weight;
+`inverse_sqrt` its root; `uniform` 1. Normalising would cancel.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from seg.balance.counts import ClassCounts
+from seg.balance.counts import SIDES, ClassCounts
 from seg.errors import ConfigError, DataError
 
 SCHEMES = (
@@ -41,28 +46,32 @@ def class_weights(
     unit: str = "images",
     manual: dict[str, float] | None = None,
 ) -> np.ndarray:
-    """The weight of each class: scheme, then cap, then normalisation.
+    """The weight of each class: scheme, then cap, then normalisation. Of classes that may overlap their pos_weight.
 
     Args:
         counts: The counts of the training masks.
         scheme: One of `SCHEMES`.
-        normalize: One of `NORMALIZATIONS`, see `normalize_weights`.
+        normalize: One of `NORMALIZATIONS`, see `normalize_weights`; does nothing to a pos_weight.
         cap: The largest allowed ratio of the largest to the smallest positive weight, at least 1; see `cap_weights`.
+            Of a pos_weight it bounds the two sides either way: 1 / cap <= pos_weight <= cap, but for a manual 0.
         beta: Only for `effective_number`: in [0, 1), or `auto`.
         unit: Only for `effective_number`: what a sample is, `images` or `pixels`.
         manual: Only for `manual`: a weight for every class name.
 
     Returns:
-        (C,) float64, not negative; 0 exactly for the classes without a labelled pixel (and where `manual` says 0).
+        (C,) float64, not negative; 0 exactly for the classes without a labelled pixel (and where `manual` says 0). The
+        pos_weight of a class that is absent nowhere is 1.
 
     Raises:
         ConfigError: An unknown name or a value out of range.
-        DataError: The masks have no labelled pixel at all.
+        DataError: The masks have no labelled pixel at all, or none of the classes that may overlap is present anywhere.
     """
     _check_choice("scheme", scheme, SCHEMES)
     _check_choice("normalize", normalize, NORMALIZATIONS)
     if manual is not None and scheme != "manual":
         raise ConfigError(f"class_weights.manual: has no effect with scheme '{scheme}', allowed: with 'manual' only")
+    if counts.absent is not None:
+        return _pos_weights(counts, scheme, cap, beta, unit, manual)
     if not counts.pixel_counts.any():
         raise DataError(f"no class weights: the {counts.num_images} counted masks have no labelled pixel")
     weights = capped = _scheme_weights(counts, scheme, beta, unit, manual)
@@ -84,6 +93,8 @@ def weight_warnings(counts: ClassCounts, weights: np.ndarray, scheme: str) -> li
         weights: (C,) the result of `class_weights`.
         scheme: Its scheme.
     """
+    if counts.absent is not None:
+        return _pos_weight_warnings(counts, weights, scheme)
     messages = []
     absent = [name for name, pixels in zip(counts.names, counts.pixel_counts, strict=True) if pixels == 0]
     if absent:
@@ -223,6 +234,60 @@ def normalize_weights(weights: np.ndarray, frequencies: np.ndarray, normalize: s
         "none": 1.0,
     }
     return weights / totals[normalize]
+
+
+def _pos_weights(
+    counts: ClassCounts,
+    scheme: str,
+    cap: float | None,
+    beta: float | Literal["auto"],
+    unit: str,
+    manual: dict[str, float] | None,
+) -> np.ndarray:
+    if not counts.pixel_counts.any():
+        raise DataError(f"no pos_weight: no class is present in any of the {counts.num_images} counted masks")
+    given = None if manual is None else manual_weights(counts.names, manual)
+    ratios = []
+    for index, sides in enumerate(counts.two_classes()):
+        absent, present = sides.pixel_counts.tolist()
+        if not absent or not present:
+            ratios.append(1.0 if present else 0.0)
+            continue
+        by_hand = None if given is None else dict(zip(SIDES, (1.0, float(given[index])), strict=True))
+        weights = class_weights(sides, scheme, normalize="none", cap=cap, beta=beta, unit=unit, manual=by_hand)
+        ratios.append(float(weights[1] / weights[0]))
+    return np.array(ratios)
+
+
+def _pos_weight_warnings(counts: ClassCounts, weights: np.ndarray, scheme: str) -> list[str]:
+    rows = list(zip(counts.names, counts.pixel_counts.tolist(), counts.labelled_pixels.tolist(), strict=True))
+    nowhere = [name for name, present, labelled in rows if labelled and not present]
+    everywhere = [name for name, present, labelled in rows if labelled and present == labelled]
+    unlabelled = [name for name, _, labelled in rows if not labelled]
+    masks = f"{counts.num_images} masks"
+    messages = []
+    if nowhere:
+        messages.append(f"{', '.join(nowhere)}: present in none of {masks}, so the model learns to never predict it")
+    if everywhere:
+        messages.append(
+            f"{', '.join(everywhere)}: present at every labelled pixel of {masks}, so the model learns to always "
+            "predict it"
+        )
+    if unlabelled:
+        messages.append(f"no labelled pixel of {', '.join(unlabelled)} in {masks}: the model cannot learn it")
+    if scheme == "effective_number":
+        flat = [
+            name
+            for (name, present, labelled), weight in zip(rows, weights.tolist(), strict=True)
+            if 0 < present < labelled
+            and abs(np.log(weight)) < np.log(FLAT_RATIO) <= abs(np.log(labelled / present - 1))
+        ]
+        if flat:
+            messages.append(
+                f"effective_number is flat for {', '.join(flat)}: pos_weight is within 5 % of 1, although absent and "
+                "present pixels differ by more. Try beta nearer to 1 or 'auto', the other unit, or another scheme"
+            )
+    return messages
 
 
 def _scheme_weights(

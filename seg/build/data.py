@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
+from seg.balance import ClassCounts, count_masks
 from seg.balance.cache import user_cache_folder
 from seg.build.images import preprocessing
 from seg.config.data import DiskCache, FolderData, FractionData, SceneData, TableData
@@ -89,26 +89,13 @@ def stored_encoding(labels: Labels) -> StoredEncoding | MultiLabelEncoding:
             assert_never(never)
 
 
-def load_counts(config: Config, path: Path) -> ClassCounts | MultiLabelCounts:
-    """The counts of training masks in a file that `save` wrote.
-
-    Raises:
-        DataError: The file is missing, broken, of another kind or version, or holds impossible counts.
-    """
-    return (MultiLabelCounts if config.labels.multi_label else ClassCounts).load(path)
-
-
-def count_classes(
-    config: Config, masks: Sequence[File], progress: Callable[[int, int], None]
-) -> ClassCounts | MultiLabelCounts:
+def count_classes(config: Config, masks: Sequence[File], progress: Callable[[int, int], None]) -> ClassCounts:
     """Counts masks; `progress` is told the masks and pixels done so far.
 
     Raises:
         DataError: A mask is broken or holds a value that is no class.
     """
     labels, encoding, root = label_set(config), mask_encoding(config), Path(config.data.root)
-    if isinstance(encoding, MultiLabelEncoding):
-        return count_multi_label_masks(masks, labels, encoding, root=root, progress=progress)
     return count_masks(masks, labels, encoding, root=root, progress=progress)
 
 

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
-from seg.balance import (
-    ClassCounts,
-    MultiLabelCounts,
-    class_weights,
-    pos_weight_warnings,
-    pos_weights,
-)
+from seg.balance import ClassCounts, class_weights
 from seg.balance import weight_warnings as class_weight_warnings
 from seg.config.labels import Labels
 from seg.config.losses import (
@@ -34,22 +28,17 @@ if TYPE_CHECKING:
     from seg.losses.combined import Combined
     from seg.losses.online_weights import OnlineClassWeights
     from seg.metrics.confusion import ConfusionMatrix
-    from seg.metrics.multi_label import MultiLabelConfusion
 
 
-def weights(config: Config, counts: ClassCounts | MultiLabelCounts) -> np.ndarray:
+def weights(config: Config, counts: ClassCounts) -> np.ndarray:
     """(C,) float64 class weights by the configured scheme; the pos_weight of multi-label classes."""
     section = config.class_weights
     given = {key: getattr(section, key) for key in ("beta", "unit", "manual") if getattr(section, key) is not None}
-    if isinstance(counts, MultiLabelCounts):
-        return pos_weights(counts, section.scheme, cap=section.cap, **given)
     return class_weights(counts, section.scheme, normalize=section.normalize, cap=section.cap, **given)
 
 
-def weight_warnings(config: Config, counts: ClassCounts | MultiLabelCounts, weights: np.ndarray) -> list[str]:
+def weight_warnings(config: Config, counts: ClassCounts, weights: np.ndarray) -> list[str]:
     """What the user should know about the result of `weights`, one sentence each."""
-    if isinstance(counts, MultiLabelCounts):
-        return pos_weight_warnings(counts, weights, config.class_weights.scheme)
     return class_weight_warnings(counts, weights, config.class_weights.scheme)
 
 
@@ -89,13 +78,12 @@ def plain_loss(config: Config) -> Combined:
     return Combined([(1.0, loss(ignore_index=config.labels.ignore_index))])
 
 
-def confusion(config: Config) -> ConfusionMatrix | MultiLabelConfusion:
+def confusion(config: Config) -> ConfusionMatrix:
     """The metric: what `seg.metrics.iou.scores` takes, summed over batches."""
     from seg.metrics.confusion import ConfusionMatrix
-    from seg.metrics.multi_label import MultiLabelConfusion
 
-    metric = MultiLabelConfusion if config.labels.multi_label else ConfusionMatrix
-    return metric(config.labels.class_names, config.labels.ignore_index)
+    labels = config.labels
+    return ConfusionMatrix(labels.class_names, labels.ignore_index, multi_label=labels.multi_label)
 
 
 def _term(term: LossTerm, class_weights: np.ndarray, labels: Labels) -> SegmentationLoss:
@@ -114,7 +102,7 @@ def _term(term: LossTerm, class_weights: np.ndarray, labels: Labels) -> Segmenta
         case BinaryCrossEntropyTerm():
             return losses.BinaryCrossEntropy(pos_weight=settings.pop("class_weights"), **settings)
         case DiceTerm():
-            return (losses.MultiLabelDice if labels.multi_label else losses.Dice)(**settings)
+            return losses.Dice(multi_label=labels.multi_label, **settings)
         case JaccardTerm():
             return losses.Tversky(alpha=1.0, beta=1.0, name="jaccard", **settings)
         case TverskyTerm():

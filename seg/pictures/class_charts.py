@@ -11,7 +11,6 @@ import numpy as np
 
 from seg.balance.advisor import SchemeEffect
 from seg.balance.counts import ClassCounts
-from seg.balance.multi_label_counts import MultiLabelCounts
 from seg.labels import Colour
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes
 
 
 def share_chart(
-    counts: ClassCounts | MultiLabelCounts, colours: tuple[Colour, ...], weights: np.ndarray | None = None
+    counts: ClassCounts, colours: tuple[Colour, ...], weights: np.ndarray | None = None
 ) -> tuple[bytes, int, int]:
     """A PNG of each class's share of the labelled pixels and, beside it, its weight; the rarest class on top.
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from seg import build
-from seg.balance import ClassCounts, MultiLabelCounts, fingerprint_files
+from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.pairs import count_pairs, fingerprint_pairs
 from seg.build import Sampling
 from seg.config import Config
@@ -32,13 +32,13 @@ class Preparation:
         weights: (C,) float64 class weights, or pos_weight of classes that may overlap.
     """
 
-    counts: ClassCounts | MultiLabelCounts
+    counts: ClassCounts
     statistics: BandStatistics | None
     sampling: Sampling | None
     weights: np.ndarray
 
     @property
-    def shown_counts(self) -> ClassCounts | MultiLabelCounts:
+    def shown_counts(self) -> ClassCounts:
         """What the training sees: the masks' counts, or what a sampler makes of them."""
         return _shown(self.counts, self.sampling)
 
@@ -46,7 +46,7 @@ class Preparation:
         """Writes it all into the folder of a new run."""
         self.counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(self.counts.names, self.weights.tolist(), strict=True)))
-        if self.sampling and isinstance(self.counts, ClassCounts):
+        if self.sampling:
             run.write_json("realised_frequencies.json", self.sampling.to_json(self.counts))
             self.sampling.sampler.index.save(run.mask_index, self.counts.fingerprint)
         if self.statistics is not None:
@@ -55,7 +55,7 @@ class Preparation:
     def rows(self) -> list[tuple[str, ...]]:
         """A head, then pixels, share, images that contain it and weight of each class, as text; with a sampler the
         share of what the training draws, too."""
-        counts, weight = self.counts, "weight" if isinstance(self.counts, ClassCounts) else "pos_weight"
+        counts, weight = self.counts, "weight" if self.counts.absent is None else "pos_weight"
         head = ("class", "pixels", "share", "images", weight)
         rows = [
             (name, f"{pixels:,}", f"{share:.3%}", f"{images}/{counts.num_images}", f"{weight:.3f}")
@@ -71,7 +71,7 @@ class Preparation:
     def remarks(self, config: Config) -> list[str]:
         """Lines to print under the rows."""
         lines, counts = [], self.counts
-        if isinstance(counts, ClassCounts) and counts.moved_pixels:
+        if counts.moved_pixels:
             share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
             moved = f"{counts.moved_pixels:,} pixels ({share:.2%})"
             lines.append(f"{moved} took the nearest class colour: {counts.encoding}")
@@ -94,13 +94,13 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
     return Preparation(counts, statistics, sampling, build.weights(config, _shown(counts, sampling)))
 
 
-def _shown(counts: ClassCounts | MultiLabelCounts, sampling: Sampling | None) -> ClassCounts | MultiLabelCounts:
-    return sampling.counts(counts) if sampling and isinstance(counts, ClassCounts) else counts
+def _shown(counts: ClassCounts, sampling: Sampling | None) -> ClassCounts:
+    return sampling.counts(counts) if sampling else counts
 
 
 def count_training(
     config: Config, run: RunDir, samples: Sequence[Sample], console: Console
-) -> tuple[ClassCounts | MultiLabelCounts, BandStatistics | None]:
+) -> tuple[ClassCounts, BandStatistics | None]:
     """The class counts of the training masks and, where values are normalised by them, the images' band statistics.
 
     Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
@@ -134,16 +134,14 @@ def count_training(
     return (count_classes(config, run, samples, console) if counted else counts), statistics
 
 
-def count_classes(
-    config: Config, run: RunDir, samples: Sequence[Sample], console: Console
-) -> ClassCounts | MultiLabelCounts:
+def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> ClassCounts:
     """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
     just these masks, else counted."""
     labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
     masks = [sample.mask for sample in samples]
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
-        counts = build.load_counts(config, Path(artefact))
+        counts = ClassCounts.load(Path(artefact))
         try:
             counts.check_matches(
                 labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)

@@ -14,11 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from seg.balance import ClassCounts, MultiLabelCounts
+from seg.balance import ClassCounts
 from seg.labels import LabelSet
 from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.iou import scores
-from seg.metrics.multi_label import MultiLabelConfusion
 from seg.metrics.pr_curve import precision_recall
 from seg.pictures.confusion import confusion_picture
 from seg.pictures.panels import Picture, panel
@@ -98,7 +97,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         folder: Path | str,
         labels: LabelSet,
         *,
-        counts: ClassCounts | MultiLabelCounts | None = None,
+        counts: ClassCounts | None = None,
         class_weights: Sequence[float] | np.ndarray | None = None,
         samples: int | Sequence[int] = 4,
         sample_names: Sequence[str] = (),
@@ -290,7 +289,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
                 values.append(event_file.png_image("class_balance", png, width, height))
         return values
 
-    def _class_table(self, counts: ClassCounts | MultiLabelCounts) -> str:
+    def _class_table(self, counts: ClassCounts) -> str:
         """Markdown, the rarest class first."""
         rows = ["| class | pixels | share | images | weight | rare |", "|---|---:|---:|---:|---:|---|"]
         for place, index in enumerate(self.rarest_first):
@@ -378,11 +377,11 @@ def is_due(step: int, epochs: int, every: int | None) -> bool:
     return step in (1, epochs) or step % every == 0
 
 
-def find_confusion(model: keras.Model) -> ConfusionMatrix | MultiLabelConfusion | None:
+def find_confusion(model: keras.Model) -> ConfusionMatrix | None:
     """The model's confusion matrix metric, or None."""
     for metric in model.metrics:
         for inner in (metric, *getattr(metric, "metrics", ())):
-            if isinstance(inner, ConfusionMatrix | MultiLabelConfusion):
+            if isinstance(inner, ConfusionMatrix):
                 return inner
     return None
 

@@ -1,4 +1,4 @@
-"""seg.balance.multi_label_counts and pos_weights: a two-class problem a class, counted exactly, weighted."""
+"""seg.balance of classes that may overlap: a two-class problem a class, counted exactly, weighted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seg.balance import (
-    SCHEMES,
-    ClassCounts,
-    MultiLabelCounts,
-    count_multi_label_masks,
-    fingerprint_files,
-    pos_weight_warnings,
-    pos_weights,
-)
+from seg.balance import SCHEMES, ClassCounts, count_masks, fingerprint_files
+from seg.balance import class_weights as pos_weights
+from seg.balance import weight_warnings as pos_weight_warnings
+from seg.balance.counts import AbsentCounts
 from seg.data.masks.planes import MultiLabelEncoding, write_planes
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -40,27 +35,17 @@ def masks(tmp_path: Path) -> list[Path]:
     ]
 
 
-def count(masks: list[Path], **options) -> MultiLabelCounts:
-    return count_multi_label_masks(masks, LABELS, ENCODING, **options)
+def count(masks: list[Path], **options) -> ClassCounts:
+    return count_masks(masks, LABELS, ENCODING, **options)
 
 
-def made(*rows: tuple[int, int], names: tuple[str, ...] = NAMES) -> MultiLabelCounts:
+def made(*rows: tuple[int, int], names: tuple[str, ...] = NAMES) -> ClassCounts:
     """Counts of one large image with (absent, present) pixels of each class."""
-    of_class = tuple(
-        ClassCounts(
-            ("absent", "present"),
-            255,
-            "multi_label",
-            np.array(row),
-            np.minimum(row, 1),
-            np.where(np.array(row) > 0, sum(row), 0),
-            0,
-            1,
-            "0" * 64,
-        )
-        for row in rows
-    )
-    return MultiLabelCounts(names[: len(rows)], of_class)
+    pixels = np.array(rows)
+    shown = np.where(pixels > 0, pixels.sum(axis=1, keepdims=True), 0)
+    absent, present = np.stack([pixels, np.minimum(pixels, 1), shown]).transpose(2, 0, 1)
+    others = AbsentCounts(*absent, np.zeros(len(rows), np.int64))
+    return ClassCounts(names[: len(rows)], 255, "multi_label", *present, 0, 1, "0" * 64, absent=others)
 
 
 def test_counts_by_hand(masks: list[Path]) -> None:
@@ -69,7 +54,7 @@ def test_counts_by_hand(masks: list[Path]) -> None:
     assert counts.labelled_pixels.tolist() == [7, 8, 4]
     assert counts.image_counts.tolist() == [1, 2, 0]
     np.testing.assert_allclose(counts.frequencies, [2 / 7, 5 / 8, 0])
-    tree = counts.of_class[0]
+    tree = counts.two_classes()[0]
     assert tree.pixel_counts.tolist() == [5, 2] and tree.void_pixels == 1
     # tree is present in a (3 labelled pixels), absent pixels are in a and b (3 + 4 labelled)
     assert tree.image_counts.tolist() == [2, 1] and tree.image_pixels.tolist() == [7, 3]
@@ -95,7 +80,7 @@ def test_progress_tells_masks_and_pixels(masks: list[Path]) -> None:
 def test_the_file_keeps_all_of_it(masks: list[Path], tmp_path: Path) -> None:
     counts = count(masks)
     counts.save(tmp_path / "counts.json")
-    assert MultiLabelCounts.load(tmp_path / "counts.json") == counts
+    assert ClassCounts.load(tmp_path / "counts.json") == counts
     content = json.loads((tmp_path / "counts.json").read_text())
     assert content["classes"]["water"]["present"] == {"pixel_counts": 5, "image_counts": 2, "image_pixels": 8}
     fingerprint = fingerprint_files(masks)
@@ -115,7 +100,7 @@ def test_the_file_keeps_all_of_it(masks: list[Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "seg class counts"}, 'it has no "format": "seg multi-label class counts"'),
+        ({"format": "seg counts"}, 'it has no "format": "seg class counts"'),
         ({"version": 2}, "version: got 2, allowed: 1"),
         ({"classes": {}}, "classes: got {}, allowed: the counts of each class, by name"),
         ({"classes": {"tree": {}}}, "class 'tree': void_pixels: got None, allowed: an integer of 0 or more"),
@@ -127,14 +112,15 @@ def test_broken_files(masks: list[Path], tmp_path: Path, change: dict, message: 
     path = tmp_path / "counts.json"
     path.write_text(json.dumps(count(masks).to_json() | change))
     with pytest.raises(DataError, match=re.escape(message)) as error:
-        MultiLabelCounts.load(path)
-    assert str(error.value).startswith(f"{path}: not a valid counts file of multi-label masks: ")
+        ClassCounts.load(path)
+    assert str(error.value).startswith(f"{path}: not a valid class counts file: ")
 
 
 def test_a_counts_file_of_the_other_kind(masks: list[Path], tmp_path: Path) -> None:
     count(masks).save(tmp_path / "counts.json")
-    with pytest.raises(DataError, match='it has no "format": "seg class counts"'):
-        ClassCounts.load(tmp_path / "counts.json")
+    counts = ClassCounts.load(tmp_path / "counts.json")
+    with pytest.raises(DataError, match="do not match the data: encoding: got multi_label, expected index"):
+        counts.check_matches(NAMES, 255, "index", counts.fingerprint)
 
 
 def test_what_cannot_be_counted(masks: list[Path]) -> None:
@@ -166,7 +152,7 @@ def test_a_class_of_half_the_pixels_weighs_1(scheme: str) -> None:
 def test_the_inverse_frequency_balances_each_class() -> None:
     counts = made((75, 25), (3, 7))
     weights = pos_weights(counts, "inverse_frequency")
-    for of_class, weight in zip(counts.of_class, weights, strict=True):
+    for of_class, weight in zip(counts.two_classes(), weights, strict=True):
         assert weight * of_class.pixel_counts[1] == pytest.approx(of_class.pixel_counts[0])
 
 

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from seg import build
-from seg.balance import ClassCounts, MultiLabelCounts
+from seg.balance import ClassCounts
+from seg.balance.counts import AbsentCounts
 from seg.config import validate
 from seg.config.tree import Config
 from seg.data.masks.planes import MultiLabelEncoding
 from seg.errors import ConfigError
-from seg.losses import BinaryCrossEntropy, CrossEntropy, MultiLabelDice
-from seg.metrics.confusion import ConfusionMatrix
-from seg.metrics.multi_label import MultiLabelConfusion
+from seg.losses import BinaryCrossEntropy, CrossEntropy, Dice
 
 BASE = {
     "name": "test",
@@ -95,12 +94,12 @@ def test_one_class_is_enough():
     assert build.network(built)[1].shape[-1] == 1
 
 
-def counts() -> MultiLabelCounts:
-    of_class = [
-        ClassCounts(("absent", "present"), 255, "multi_label", np.array(row), *np.ones((2, 2), int), 0, 1, "0" * 64)
-        for row in ([900, 100], [500, 500])
-    ]
-    return MultiLabelCounts(("tree", "water"), tuple(of_class))
+def counts() -> ClassCounts:
+    ones = np.ones((3, 2), int)
+    absent = AbsentCounts(np.array([900, 500]), *ones)
+    return ClassCounts(
+        ("tree", "water"), 255, "multi_label", np.array([100, 500]), *ones[:2], 0, 1, "0" * 64, absent=absent
+    )
 
 
 def test_what_is_built():
@@ -113,7 +112,12 @@ def test_what_is_built():
     weights = build.weights(built, counts())
     np.testing.assert_allclose(weights, [5, 1])  # 900 / 100, capped
     (_, entropy), (coefficient, dice) = build.loss(built, weights).terms
-    assert isinstance(entropy, BinaryCrossEntropy) and isinstance(dice, MultiLabelDice) and coefficient == 0.5
+    assert (
+        isinstance(entropy, BinaryCrossEntropy)
+        and isinstance(dice, Dice)
+        and dice.options["multi_label"]
+        and coefficient == 0.5
+    )
     assert entropy.get_config() == {
         "pos_weight": weights.tolist(),
         "ignore_index": 255,
@@ -122,7 +126,7 @@ def test_what_is_built():
         "name": "binary_cross_entropy",
     }
     assert dice.options["class_weights"] == weights.tolist() and dice.options["smooth"] == 2.0
-    assert isinstance(build.confusion(built), MultiLabelConfusion)
+    assert build.confusion(built).matrix.shape == (2, 2, 2)
     ((_, plain),) = build.plain_loss(built).terms
     assert isinstance(plain, BinaryCrossEntropy) and plain.options["pos_weight"] is None
     unweighted = config(loss=[{"name": "binary_cross_entropy", "weighted": False}])
@@ -137,5 +141,5 @@ def test_manual_pos_weights():
 
 def test_ordinary_classes_keep_their_metric_and_loss():
     single = config(**SINGLE, loss=[{"name": "cross_entropy"}])
-    assert isinstance(build.confusion(single), ConfusionMatrix)
+    assert build.confusion(single).matrix.shape == (2, 2)
     assert isinstance(build.plain_loss(single).terms[0][1], CrossEntropy)

@@ -11,7 +11,7 @@ import pytest
 
 from data_tools import make_scenes
 from data_tools.mask_frequencies import main
-from seg.balance import MultiLabelCounts
+from seg.balance import ClassCounts
 from seg.data.masks.planes import MultiLabelEncoding, write_planes
 from seg.data.masks.reading import read_mask
 from seg.data.scenes.attributes import ATTRIBUTE_LABELS
@@ -43,7 +43,7 @@ def test_json_csv_and_the_counts_that_train_takes(folder: Path, tmp_path: Path, 
     options = [text for option, path in paths.items() for text in (f"--{option}", str(path))]
     assert main([f"train={folder}", f"val={folder}", *BASICS, *options, "--threads", "1"]) == 0
     assert capsys.readouterr().out.count("wrote ") == 3
-    counts = MultiLabelCounts.load(paths["out"])
+    counts = ClassCounts.load(paths["out"])
     assert counts.num_images == 2 and counts.pixel_counts.tolist() == [2, 1]  # of train alone
     content = json.loads(paths["json"].read_text())
     assert content["pos_weights"]["inverse_frequency"] == pytest.approx({"tree": 2.5, "water": 7}, rel=1e-12)  # float64
@@ -55,6 +55,16 @@ def test_json_csv_and_the_counts_that_train_takes(folder: Path, tmp_path: Path, 
         ("train", "water", "1", "8"),
     ]
     assert float(rows[1]["pos_weight inverse_frequency"]) == pytest.approx(7, rel=1e-12)
+
+
+def test_a_broken_mask_is_skipped_if_asked_for(folder: Path, capsys) -> None:
+    write_planes(folder / "b.tif", np.full((2, 2, 2), 7, np.uint8))
+    assert main([str(folder), *BASICS]) == 2
+    capsys.readouterr()
+    assert main([str(folder), *BASICS, "--on-error", "skip", "--no-cache"]) == 3
+    found = capsys.readouterr()
+    assert ["tree", "2", "3", "66.667", "1"] in [line.split() for line in found.out.splitlines()]
+    assert found.err.startswith("skipped b.tif: ") and "plane of class 'tree': value 7 in 4 pixels" in found.err
 
 
 def test_a_class_that_is_nowhere_is_told(folder: Path, capsys) -> None:
@@ -72,10 +82,6 @@ def test_a_class_that_is_nowhere_is_told(folder: Path, capsys) -> None:
     [
         ["--components"],
         ["--normalize", "none"],
-        ["--on-error", "skip"],
-        ["--workers", "2"],
-        ["--scheduler", "tcp://x:1"],
-        ["--no-cache"],
         ["--markdown", "x.md"],
         ["--html", "x.html"],
         ["--charts", "x"],
@@ -84,8 +90,8 @@ def test_a_class_that_is_nowhere_is_told(folder: Path, capsys) -> None:
 def test_options_of_one_class_a_pixel_are_refused(folder: Path, capsys, option: list[str]) -> None:
     assert main([str(folder), *BASICS, *option]) == 2
     assert capsys.readouterr().err == (
-        f"error: {option[0]}: works with one class a pixel only; allowed with multi-label masks: --threads, --out, "
-        "--json, --csv\n"
+        f"error: {option[0]}: works with one class a pixel only; allowed with multi-label masks: --threads, --workers, "
+        "--scheduler, --on-error, --no-cache, --out, --json, --csv\n"
     )
 
 

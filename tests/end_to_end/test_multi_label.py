@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seg import build, evaluate, predict, train
-from seg.balance import MultiLabelCounts, pos_weights
+from seg.balance import ClassCounts, class_weights
 from seg.config import load_config
 from seg.data.batches.loading import load_pair
 from seg.data.files.images import read_image
@@ -58,12 +58,12 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def test_what_a_run_leaves(run: Path):
-    counts = MultiLabelCounts.load(run / "counts.json")
+    counts = ClassCounts.load(run / "counts.json")
     masks = sorted((run.parent / "scenes/masks/train").glob("*.tif"))
     counted = sum(count_planes(mask, ATTRIBUTE_LABELS) for mask in masks)
     assert counts.pixel_counts.tolist() == counted[:, 1].tolist()
     weights = json.loads((run / "class_weights.json").read_text())
-    assert weights == dict(zip(NAMES, pos_weights(counts, "inverse_frequency", cap=20).tolist(), strict=True))
+    assert weights == dict(zip(NAMES, class_weights(counts, "inverse_frequency", cap=20).tolist(), strict=True))
     numbers = {"loss", "loss/binary_cross_entropy", "loss/dice", "mean_iou", *(f"iou/{name}" for name in NAMES)}
     log = rows(run)
     assert len(log) == 2 and numbers | {f"val_{key}" for key in numbers} <= set(log[0])
@@ -135,10 +135,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one(run: Path, tiny: Path, tmp_p
 
 
 def test_counts_of_the_other_kind_are_refused(tiny: Path, tmp_path: Path, capsys):
-    (tmp_path / "counts.json").write_text('{"format": "seg class counts"}')
+    empty = {"ignore_index": 255, "encoding": "index", "num_images": 1, "fingerprint": "0" * 64, "void_pixels": 9}
+    zeros = {key: [0] * len(NAMES) for key in ("pixel_counts", "image_counts", "image_pixels")}
+    content = {"format": "seg class counts", "version": 1, "class_names": list(NAMES), **empty, **zeros}
+    (tmp_path / "counts.json").write_text(json.dumps(content))
     arguments = ["--config", str(tiny), "--run-dir", str(tmp_path / "run")]
     assert train.main([*arguments, f"class_weights.counts={tmp_path / 'counts.json'}"]) == 2
-    assert 'it has no "format": "seg multi-label class counts"' in capsys.readouterr().err
+    assert "do not match the data: encoding: got index, expected multi_label" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
