@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from seg.errors import ConfigError, DataError, run_command
+from seg.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from seg.inference.page import Picture
@@ -72,11 +72,6 @@ def _start(args: argparse.Namespace) -> None:
         raise ConfigError("--against-checkpoint: has no effect without --against")
     folder = args.out or args.run_dir / "evaluation" / settings.split
     run = RunDir.open(args.run_dir)
-    if run.config().labels.multi_label:
-        if args.against is not None:
-            raise ConfigError("--against: is not for classes that overlap; allowed: --split, --checkpoint, --out")
-        settings.check_multi_label()
-        return evaluate_multi_label(run, args.checkpoint, settings.split, folder)
     same = args.checkpoint if args.checkpoint in ("best", "last") else "best"
     subject = _open(run, args.checkpoint, settings)
     other = None
@@ -91,7 +86,10 @@ def _open(run: RunDir, which: str, settings: Settings) -> Subject:
     from seg.balance import ClassCounts
     from seg.inference.subject import Subject
 
-    config, checkpoint, counts = run.config(), run.checkpoint(which), ClassCounts.load(run.counts)
+    config = run.config()
+    if config.labels.multi_label:
+        settings.check_multi_label()
+    checkpoint, counts = run.checkpoint(which), ClassCounts.load(run.counts)
     weights = json.loads((run.path / "class_weights.json").read_text("utf-8"))
     return Subject.of_run(run.path, checkpoint, config, counts, weights, run.band_statistics(), settings)
 
@@ -129,50 +127,6 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     _print(content, folder)
 
 
-def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> None:
-    """The scores of a run whose classes may overlap: a 2 x 2 confusion matrix a class.
-
-    Raises:
-        DataError: The checkpoint, the split or its data is at fault.
-    """
-    import keras
-
-    from seg import build
-
-    config, checkpoint, splits = run.config(), run.checkpoint(which), build.samples(run.config())
-    if split not in splits:
-        raise DataError(f"--split: got '{split}', which {run.path}'s data does not have; allowed: {', '.join(splits)}")
-
-    from seg.runs.hardware import start_tensorflow
-
-    start_tensorflow()
-    from seg.data.batches.dataset import user_errors
-    from seg.inference.multi_label_report import write_multi_label_report
-    from seg.inference.report import scores_table
-    from seg.metrics.iou import scores
-    from seg.training.segmenter import load_segmenter
-
-    confusion = build.confusion(config)
-    model = load_segmenter(checkpoint)
-    model.compile(loss=build.plain_loss(config), metrics=[confusion])
-    with user_errors():
-        batches = build.evaluation_data(config, splits[split], run.band_statistics())
-        logs = model.evaluate(batches, verbose=0, return_dict=True)
-    matrix = keras.ops.convert_to_numpy(confusion.matrix)
-    results, resize = scores(matrix), config.input.resize
-    facts = {
-        "run": str(run.path),
-        "checkpoint": checkpoint.name,
-        "split": split,
-        "images": len(splits[split]),
-        "image_size": list(resize) if resize else "as stored",
-        "binary_cross_entropy": float(logs["loss"]),
-    }
-    write_multi_label_report(folder, matrix, results, config.labels.class_names, facts)
-    console.print(scores_table(results, config.labels.class_names, title=f"{split}: {len(splits[split])} images"))
-    console.print(f"written to {folder}")
-
-
 def _write(
     folder: Path, subject: Subject, scores: RuleScores, content: dict[str, Any], pictures: Sequence[Picture]
 ) -> None:
@@ -187,10 +141,10 @@ def _write(
     from seg.pictures.reliability import reliability_png
 
     labels = subject.config.labels.label_set()
-    charts = {
-        "reliability": reliability_png(content["rules"]),
-        "confusion_matrix": confusion_matrix_png(np.array(content["confusion_matrix"]), labels.names),
-    }
+    charts = {"reliability": reliability_png(content["rules"])}
+    matrix = np.array(content["confusion_matrix"])
+    if matrix.ndim == 2:  # classes that may overlap are not mistaken for one another
+        charts["confusion_matrix"] = confusion_matrix_png(matrix, labels.names)
     training = {"class_frequencies": frequency_chart(subject.counts, labels.colours)}
     page = report_page(content, labels, pictures, charts | training, dump_config(subject.config))
     images = image_rows(scores, labels.names, subject.image_names(), subject.groups())

@@ -192,12 +192,14 @@ def test_options_out_of_range(run, capsys, options, message):
 
 def test_overlapping_classes_take_no_option_that_would_do_nothing(run, capsys, monkeypatch):
     monkeypatch.setattr(RunDir, "config", lambda _: SimpleNamespace(labels=SimpleNamespace(multi_label=True)))
-    for option, value in (("--tta", "d4"), ("--thresholds", None), ("--tile", 2048)):
+    for option, value in (
+        ("--tta", "d4"),
+        ("--thresholds", None),
+        ("--temperature", None),
+        ("--prior-correction", None),
+    ):
         code, _, err = command(capsys, run, option, *([] if value is None else [value]))
-        allowed = "is not for classes that overlap; allowed: --split, --checkpoint, --out"
-        assert (code, err) == (2, f"error: {option}: {allowed}\n")
-    code, _, err = command(capsys, run, "--against", run)
-    assert (code, err) == (2, f"error: --against: {allowed}\n")
+        assert (code, err) == (2, f"error: {option}: is not for classes that overlap; allowed: leave it out\n")
 
 
 def test_not_a_run(tmp_path, capsys):

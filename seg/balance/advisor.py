@@ -132,9 +132,9 @@ def recommend(counts: ClassCounts) -> Recommendation:
 def rare_classes(counts: ClassCounts, share: float = RARE_SHARE) -> list[int]:
     """The classes that are present with a share of the labelled pixels below `share`, rarest first; else the rarest
     present class."""
-    pixels = counts.pixel_counts
+    pixels, labelled = counts.pixel_counts, counts.labelled_pixels
     order = [index for index in np.argsort(pixels, kind="stable").tolist() if pixels[index] > 0]
-    return [index for index in order if pixels[index] < share * pixels.sum()] or order[:1]
+    return [index for index in order if pixels[index] < share * labelled[index]] or order[:1]
 
 
 def scarcity_warnings(statistics: MaskStatistics) -> list[str]:

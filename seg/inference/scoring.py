@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Scoring:
         ignore_index: The label of void pixels.
         tolerance: Of boundary F1, in pixels.
         rare: The classes whose objects are counted.
+        multi_label: Whether the classes may overlap; then there is one rule, the model as trained.
     """
 
     rules: tuple[Rule, ...]
@@ -41,6 +42,7 @@ class Scoring:
     ignore_index: int
     tolerance: int = 2
     rare: tuple[int, ...] = ()
+    multi_label: bool = False
 
 
 @dataclass(eq=False)
@@ -48,10 +50,11 @@ class Tally:
     """What one rule made of an image, or of all images so far.
 
     Attributes:
-        matrix: (C, C) int64 confusion matrix, rows = labels.
+        matrix: (C, C) int64 confusion matrix, rows = labels; of classes that may overlap (C, 2, 2), one a class.
         boundary: (C, 4) int64, see `seg.metrics.boundary`.
         objects: (K, sizes, 2) int64, see `seg.metrics.objects`.
-        reliability: (C, bins, 3) float64, see `seg.metrics.calibration`.
+        reliability: (C, bins, 3) float64, see `seg.metrics.calibration`; of a class that may overlap others what is
+            predicted present and what is predicted absent together.
         log_likelihood: Sum of log p of the labels.
     """
 
@@ -66,7 +69,7 @@ class Tally:
         """Nothing counted."""
         size = scoring.num_classes
         return cls(
-            np.zeros((size, size), np.int64),
+            np.zeros((size, 2, 2) if scoring.multi_label else (size, size), np.int64),
             np.zeros((size, 4), np.int64),
             np.zeros((len(scoring.rare), len(SIZE_EDGES) + 1, 2), np.int64),
             np.zeros((size, NUM_BINS, 3)),
@@ -89,7 +92,7 @@ class RuleScores:
     Attributes:
         rule: The rule.
         total: Over all images.
-        sums: (N, C, 3) int64, each image's true positives, labelled and predicted pixels.
+        sums: (N, C, 3) or (N, C, 4) int64, what `seg.metrics.iou.matrix_sums` says of each image.
     """
 
     rule: Rule
@@ -130,9 +133,11 @@ def score_image(logits: np.ndarray, labels: np.ndarray, scoring: Scoring) -> lis
 
     Args:
         logits: (H, W, C) float32.
-        labels: (H, W) uint8 class indices or void.
+        labels: (H, W) uint8 class indices or void; of classes that may overlap (H, W, C) uint8 0, 1 or void.
         scoring: What is measured.
     """
+    if scoring.multi_label:
+        return [_score_planes(logits, labels, scoring)]
     tallies: list[Tally] = []
     maps: list[np.ndarray] = []
     for rule in scoring.rules:
@@ -152,6 +157,25 @@ def score_image(logits: np.ndarray, labels: np.ndarray, scoring: Scoring) -> lis
             tally.objects = object_counts(labels, maps[-1], scoring.rare)
         tallies.append(tally)
     return tallies
+
+
+def _score_planes(logits: np.ndarray, labels: np.ndarray, scoring: Scoring) -> Tally:
+    """Of classes that may overlap each is a problem of two classes, absent and present, with the logits 0 and its own:
+    their softmax is its sigmoid."""
+    total = Tally.empty(scoring)
+    for index in range(scoring.num_classes):
+        rare = (1,) if index in scoring.rare else ()
+        two_classes = replace(scoring, rules=(Rule.as_trained(2),), num_classes=2, rare=rare, multi_label=False)
+        own = logits[..., index]
+        (tally,) = score_image(
+            np.stack([np.zeros_like(own), own], axis=-1), np.ascontiguousarray(labels[..., index]), two_classes
+        )
+        total.matrix[index], total.boundary[index] = tally.matrix, tally.boundary[1]
+        total.reliability[index] = tally.reliability.sum(axis=0)
+        total.log_likelihood += tally.log_likelihood
+        if rare:
+            total.objects[scoring.rare.index(index)] = tally.objects[0]
+    return total
 
 
 def _decide(logits: np.ndarray, labels: np.ndarray, rule: Rule, scoring: Scoring, tally: Tally) -> np.ndarray:

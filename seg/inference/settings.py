@@ -55,8 +55,8 @@ class Settings:
             raise ConfigError(f"{option}: is fitted on val, whose scores it would flatter; allowed: --split test")
 
     def check_multi_label(self) -> None:
-        """Raises ConfigError: An option is given that does nothing for classes that overlap."""
-        for name, default in vars(Settings(split=self.split)).items():
-            if getattr(self, name) != default:
+        """Raises ConfigError: An option is given that is of a softmax over the classes."""
+        for name in ("tta", "prior_correction", "temperature", "thresholds"):
+            if getattr(self, name) != getattr(Settings, name):
                 option = name.replace("_", "-")
-                raise ConfigError(f"--{option}: is not for classes that overlap; allowed: --split, --checkpoint, --out")
+                raise ConfigError(f"--{option}: is not for classes that overlap; allowed: leave it out")

@@ -40,7 +40,7 @@ class Subject:
         counts: Of its training masks.
         samples: Of the split.
         val: Of the val split, which temperature and thresholds are fitted on.
-        weights: (C,) that the loss had.
+        weights: (C,) that the loss had; of classes that may overlap its pos_weight.
         statistics: Of the training images' bands; None where the configuration needs none.
         posterior_weights: (C,) that the prior correction takes out; None without it.
         settings: How it is evaluated.
@@ -128,7 +128,8 @@ class Subject:
                 ignore_index=ignore_index,
             )
             tolerance = self.settings.boundary_tolerance
-            scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()))
+            overlap = self.config.labels.multi_label
+            scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()), overlap)
             scores = score_split(predictor, self._batches(self.samples), scoring)
         # A large raster comes in several views, whose sums are its own.
         views = evaluation_views(self.samples, build.preprocessing(self.config, self.statistics))
@@ -185,9 +186,15 @@ class Subject:
                 view = middle_view(self.samples[number], preprocessing)
                 image, inputs, mask = load_view(view, labels, encoding, preprocessing)
                 logits = predictor(inputs[None])[0]
-                classes = scores.rule.decide(logits.reshape(mask.size, -1)).classes.reshape(mask.shape)
-                picture = draw(image, mask, classes, labels, index)
+                picture = draw(image, mask, self._decided(logits, scores), labels, index)
                 yield Picture(labels.names[index], which, f"IoU {iou[number, index]:.3f}, {names[number]}", picture)
+
+    def _decided(self, logits: np.ndarray, scores: RuleScores) -> np.ndarray:
+        """The mask that the rule makes of logits (H, W, C)."""
+        labels = self.config.labels.label_set()
+        if labels.multi_label:
+            return labels.predicted(logits)
+        return scores.rule.decide(logits.reshape(-1, logits.shape[-1])).classes.reshape(logits.shape[:-1])
 
 
 def check_comparable(subject: Subject, other: Subject) -> None:
@@ -199,6 +206,8 @@ def check_comparable(subject: Subject, other: Subject) -> None:
     found = []
     if subject.names != other.names:
         found.append(f"classes ({', '.join(subject.names)} and {', '.join(other.names)})")
+    if subject.config.labels.multi_label != other.config.labels.multi_label:
+        found.append("labels.encoding (classes overlap in one of them alone)")
     if subject.image_names() != other.image_names():
         found.append(f"images of split {subject.settings.split} ({len(subject.samples)} and {len(other.samples)})")
     elif subject.fingerprint() != other.fingerprint():

@@ -1,7 +1,7 @@
 """Bootstrap confidence intervals over images, or over groups of images. NumPy only.
 
-An image's scores are known from its (C, 3) sums (`seg.metrics.iou.matrix_sums`), and those of a resample of the images
-from the sums of its images. So all resamples are one matrix product, whatever the images' size.
+An image's scores are known from its (C, 3) or (K, 4) sums (`seg.metrics.iou.matrix_sums`), and those of a resample of
+the images from the sums of its images. So all resamples are one matrix product, whatever the images' size.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ def draws(number: int, resamples: int, seed: int, chunk: int) -> Iterator[np.nda
 
 def _resampled(sums: np.ndarray, others: np.ndarray | None, resamples: int, seed: int) -> dict[str, np.ndarray]:
     """By score, (resamples, C) or (resamples,): the score of each resample, or the difference of two models'."""
-    number, classes, _ = sums.shape
-    chunk = max(1, CHUNK // max(1, number, classes * 3))
+    number, *columns = sums.shape
+    chunk = max(1, CHUNK // max(1, number, sums[0].size))
     models = [model.reshape(number, -1).astype(np.float64) for model in (sums, others) if model is not None]
     parts: list[dict[str, np.ndarray]] = []
     for times in draws(number, resamples, seed, chunk):
         # Exact: the sums are whole numbers far below 2^53.
-        first, *rest = [score_sums((times.astype(np.float64) @ model).reshape(-1, classes, 3)) for model in models]
+        first, *rest = [score_sums((times.astype(np.float64) @ model).reshape(-1, *columns)) for model in models]
         parts.append({name: first[name] - rest[0][name] for name in first} if rest else first)
     return {name: np.concatenate([part[name] for part in parts]) for name in (*PER_CLASS, *OVERALL)}
 

@@ -52,15 +52,13 @@ def scores(matrix: np.ndarray) -> Scores:
         ValueError: The matrix has another shape, is not of integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
-    multi_label = matrix.ndim == 3 and matrix.shape[1:] == (2, 2)
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    if not (multi_label or square) or not np.issubdtype(matrix.dtype, np.integer):
+    if not (square or (matrix.ndim == 3 and matrix.shape[1:] == (2, 2))) or not np.issubdtype(matrix.dtype, np.integer):
         raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) or (K, 2, 2) integers")
     if (matrix < 0).any():
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
     sums = matrix_sums(matrix)
     found = score_sums(sums)
-    correct = sums[:, 0].sum() + (matrix[:, 0, 0].sum() if multi_label else 0)
     return Scores(
         iou=found["iou"],
         dice=found["dice"],
@@ -69,20 +67,21 @@ def scores(matrix: np.ndarray) -> Scores:
         support=sums[:, 1],
         mean_iou=float(found["mean_iou"]),
         num_averaged=int((~np.isnan(found["iou"])).sum()),
-        pixel_accuracy=float(ratio(correct, matrix.sum(dtype=np.int64))),
+        pixel_accuracy=float(found["pixel_accuracy"]),
         frequency_weighted_iou=float(found["frequency_weighted_iou"]),
     )
 
 
 def matrix_sums(matrix: np.ndarray) -> np.ndarray:
-    """(C, 3) int64 of a confusion matrix (C, C), or of matrices (C, 2, 2) of a class each: true positives, labelled
-    pixels and predicted pixels.
+    """(C, 3) int64 of a confusion matrix (C, C): true positives, labelled pixels and predicted pixels. Of the matrices
+    (K, 2, 2) of classes that may overlap (K, 4): beside these the true negatives.
 
-    Every score here follows from these three, so an image needs 3 C numbers where its matrix has C^2.
+    Every score here follows from these, so an image needs 3 C numbers where its matrix has C^2.
     """
     matrix = np.asarray(matrix).astype(np.int64)
     if matrix.ndim == 3:
-        return np.stack([matrix[:, 1, 1], matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)], axis=1)
+        labelled, predicted = matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)
+        return np.stack([matrix[:, 1, 1], labelled, predicted, matrix[:, 0, 0]], axis=1)
     return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)], axis=1)
 
 
@@ -90,7 +89,7 @@ def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     """The scores of any number of splits (resamples, single images) at a time.
 
     Args:
-        sums: (..., C, 3), see `matrix_sums`; integers, or float64 where they are exact.
+        sums: (..., C, 3) or (..., K, 4), see `matrix_sums`; integers, or float64 where they are exact.
 
     Returns:
         float64 by name, defined as in `Scores`: those of `PER_CLASS` (..., C), those of `OVERALL` (...).
@@ -99,6 +98,11 @@ def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     iou = ratio(true_positives, labelled + predicted - true_positives)
     defined = ~np.isnan(iou)
     pixels = labelled.sum(axis=-1)
+    correct, entries = true_positives.sum(axis=-1), pixels
+    if sums.shape[-1] == 4:  # where classes may overlap, each class is right or wrong at each pixel
+        rejected = sums[..., 3]
+        correct = correct + rejected.sum(axis=-1)
+        entries = (labelled + predicted - true_positives + rejected).sum(axis=-1)
     return {
         "iou": iou,
         "dice": ratio(2 * true_positives, labelled + predicted),
@@ -106,7 +110,7 @@ def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
         "recall": ratio(true_positives, labelled),
         "mean_iou": ratio(np.where(defined, iou, 0.0).sum(axis=-1), defined.sum(axis=-1)),
         "frequency_weighted_iou": ratio((labelled * np.where(defined, iou, 0.0)).sum(axis=-1), pixels),
-        "pixel_accuracy": ratio(true_positives.sum(axis=-1), pixels),
+        "pixel_accuracy": ratio(correct, entries),
     }
 
 

@@ -82,11 +82,12 @@ def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
     out = capsys.readouterr().out
     config = load_config(run / "config.yaml")
     model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
-    matrix, losses = np.zeros((6, 2, 2), np.int64), []
+    matrix, losses, entries = np.zeros((6, 2, 2), np.int64), [], []
     for sample in build.samples(config)["test"]:
         image, mask = load_pair(sample, build.label_set(config), MultiLabelEncoding(), preprocessing)
         logits = model.predict_on_batch(preprocessing.prepare(image)[None])[0]
         losses.append(float(binary_cross_entropy(mask[None], logits[None])))
+        entries.append((mask != 255).sum())
         for k in range(6):
             for label in (0, 1):
                 predicted = logits[..., k][mask[..., k] == label] > 0
@@ -94,12 +95,21 @@ def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
     metrics, expected = json.loads((run / "evaluation/test/metrics.json").read_text()), scores(matrix)
     assert metrics["confusion_matrix"] == matrix.tolist()
     assert metrics["mean_iou"] == pytest.approx(expected.mean_iou)
-    assert metrics["binary_cross_entropy"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert metrics["pixel_accuracy"] == pytest.approx(expected.pixel_accuracy)
+    assert metrics["cross_entropy"] == pytest.approx(np.average(losses, weights=entries), rel=1e-5)
     assert metrics["classes"]["built"]["support"] == expected.support[2]
-    assert {path.name for path in (run / "evaluation/test").iterdir()} == {"metrics.json", "metrics.csv"}
+    written = {"metrics.json", "metrics.csv", "per_image.csv", "report.html", "reliability.png"}
+    assert {path.name for path in (run / "evaluation/test").iterdir()} == written  # no picture of one class for another
     with (run / "evaluation/test/metrics.csv").open(newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == list(NAMES)
     assert f"mean IoU {expected.mean_iou:.3f} over {expected.num_averaged} of 6 classes" in out
+
+
+def test_a_run_against_itself_shows_no_difference(run: Path, tmp_path: Path, capsys):
+    assert (
+        evaluate.main([str(run), "--against", str(run), "--out", str(tmp_path), "--tile", "48", "--overlap", "8"]) == 0
+    )
+    assert "mean IoU, as trained: +0.000 [+0.000, +0.000] no difference shown" in capsys.readouterr().out
 
 
 def test_predict_writes_planes_that_the_encoding_reads(run: Path, tmp_path: Path, capsys):

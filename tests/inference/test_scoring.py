@@ -60,6 +60,31 @@ def test_counts_are_those_of_sklearn_and_of_each_measure_by_itself(monkeypatch, 
         assert scores.rule is rule
 
 
+def test_overlapping_classes_are_a_problem_of_two_classes_each():
+    generator = np.random.default_rng(5)
+    labels = generator.choice([0, 0, 1, 255], (2, 13, 17, 3)).astype(np.uint8)
+    logits = generator.normal(size=labels.shape).astype(np.float32)
+    maps, valid = (logits > 0).astype(np.uint8), labels != 255
+    scoring = Scoring((Rule.as_trained(3),), 3, 255, tolerance=1, rare=(2, 0), multi_label=True)
+    (found,) = score_split(Predictor(Echo(), 3), [(logits, labels)], scoring)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    for k in range(3):
+        seen = valid[..., k]
+        expected = confusion_matrix(labels[..., k][seen], maps[..., k][seen])
+        np.testing.assert_array_equal(found.total.matrix[k], expected)
+        planes = list(zip(labels[..., k].copy(), maps[..., k].copy(), strict=True))
+        assert (found.total.boundary[k] == sum(boundary_counts(y, p, 2, tolerance=1)[1] for y, p in planes)).all()
+        if k in scoring.rare:
+            counted = sum(object_counts(y, p, (1,))[0] for y, p in planes)
+            assert (found.total.objects[scoring.rare.index(k)] == counted).all()
+        sure = np.maximum(probabilities, 1 - probabilities)[..., k][seen]
+        right = (labels == maps)[..., k][seen].sum()
+        np.testing.assert_allclose(found.total.reliability[k].sum(axis=0), [seen.sum(), sure.sum(), right], rtol=1e-5)
+    assert (found.sums.sum(axis=0) == matrix_sums(found.total.matrix)).all()
+    expected = log_loss(labels[valid], probabilities[valid], normalize=False)
+    assert -found.total.log_likelihood == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_order_is_that_of_the_images_whatever_the_threads_do(monkeypatch):
     logits, labels = pixels(number=12)
     scoring = Scoring(RULES[:1], 3, 255)
