@@ -23,12 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from data_tools.checks.findings import KINDS
+from seg.balance.counting import count_file
 from seg.data.files.rasters import read_mask_raster, read_raster
 from seg.data.files.reading import Bands, image_size, is_large, read_values
 from seg.data.files.storage import relative_name, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter, mask_pixels
-from seg.data.masks.planes import count_planes
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.masks.values import mask_of_values
 from seg.data.samples.pairs import Sample
@@ -181,14 +181,11 @@ def _richest(source: Source, name: str, top: int, where: str) -> Choice:
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise ConfigError(f"--class: got '{name}', allowed: {', '.join(names)}{hint}")
     index = names.index(name)
-    if not source.labels.multi_label:
-        load_fast_counter()
+    load_fast_counter()
 
     def count(entry: tuple[str, Sample]) -> int:
         try:
-            if source.labels.multi_label:
-                return int(count_planes(entry[1].mask, source.labels)[index, 1])
-            return int(count_pixels(entry[1].mask, source.labels, source.encoding)[index])
+            return int(count_file(entry[1].mask, source.labels, source.encoding)[0][index])
         except DataError:
             return 0
 

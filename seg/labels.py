@@ -66,6 +66,17 @@ class LabelSet:
             return (logits > 0).astype(np.uint8)
         return logits.argmax(axis=-1).astype(np.uint8)
 
+    def plane(self, mask: np.ndarray, index: int) -> np.ndarray:
+        """Where a mask of either kind shows a class: (H, W) uint8, 0 absent, 1 present, `ignore_index` not known."""
+        if self.multi_label:
+            return mask[..., index]
+        return np.where(mask == self.ignore_index, self.ignore_index, mask == index).astype(np.uint8)
+
+    def void(self, mask: np.ndarray) -> np.ndarray:
+        """Where a mask of either kind tells nothing of any class: (H, W) bool."""
+        nowhere = mask == self.ignore_index
+        return nowhere.all(axis=-1) if self.multi_label else nowhere
+
     def colour_table(self) -> np.ndarray:
         """(256, 3) uint8 RGB look-up table: class colours, black for void and for every unused index."""
         table = np.full((256, 3), VOID_COLOUR, np.uint8)

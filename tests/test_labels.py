@@ -106,3 +106,15 @@ def test_what_logits_mean():
 def test_256_classes_are_too_many():
     with pytest.raises(ConfigError, match="labels.names: got 256 classes, allowed: 2 to 255"):
         LabelSet.from_names([f"class {index}" for index in range(256)])
+
+
+@pytest.mark.parametrize("void", [255, 2])
+def test_a_class_s_plane_and_void_of_both_kinds_of_masks(void: int) -> None:
+    one_class = LabelSet.from_names(["a", "b"], ignore_index=void)
+    mask = np.array([[0, 1, void]], np.uint8)
+    assert one_class.plane(mask, 1).tolist() == [[0, 1, void]] and one_class.plane(mask, 0).tolist() == [[1, 0, void]]
+    assert one_class.plane(mask, 1).dtype == np.uint8 and one_class.void(mask).tolist() == [[False, False, True]]
+    several = LabelSet.from_names(["a", "b"], ignore_index=void, multi_label=True)
+    mask = np.array([[[0, 1], [void, 0], [void, void]]], np.uint8)
+    assert several.plane(mask, 1).tolist() == [[1, 0, void]]
+    assert several.void(mask).tolist() == [[False, False, True]]

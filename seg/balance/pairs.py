@@ -79,15 +79,12 @@ def count_pairs(
                 moved += part_moved
             if mask.shape[:2] != values.shape[:2]:
                 raise DataError(f"{sample.image} and its mask {mask_file} differ in size; allowed: the same size")
-            labelled = mask != labels.ignore_index
-            if labels.multi_label:  # whose classes are not counted here
-                labelled = labelled.any(axis=2)
-            valid = np.broadcast_to(labelled[..., None], values.shape)
+            valid = np.broadcast_to(~labels.void(mask)[..., None], values.shape)
             if missing is not None:
                 valid = valid & ~missing
                 mask = mask.copy()
                 mask[missing.all(axis=2)] = labels.ignore_index
-            if not labels.multi_label:
+            if not labels.multi_label:  # whose classes are not counted here
                 counts += mask_pixels(np.ascontiguousarray(mask), labels)
             if bands_counter is not None:
                 bands_counter.add(index, sample.image, values, valid)

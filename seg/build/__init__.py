@@ -12,7 +12,7 @@ from seg.build.data import (
 )
 from seg.build.hyperparameters import hyperparameters
 from seg.build.images import clip, may_miss_pixels, needs_statistics, preprocessing
-from seg.build.losses import confusion, loss, online_weights, plain_loss, weight_warnings, weights
+from seg.build.losses import confusion, loss, online_weights, weight_warnings, weights
 from seg.build.models import network, optimizer
 from seg.build.prior import posterior_weights
 from seg.build.sampling import Sampling, sampling, sampling_warnings
@@ -34,7 +34,6 @@ __all__ = [
     "online_weights",
     "optimizer",
     "pixel_weights",
-    "plain_loss",
     "posterior_weights",
     "preprocessing",
     "samples",

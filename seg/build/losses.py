@@ -70,14 +70,6 @@ def loss(config: Config, class_weights: np.ndarray) -> Combined:
     return Combined([(term.coefficient, _term(term, class_weights, config.labels)) for term in config.loss])
 
 
-def plain_loss(config: Config) -> Combined:
-    """The unweighted cross-entropy, for evaluation; of sigmoids where classes may overlap."""
-    from seg.losses import BinaryCrossEntropy, Combined, CrossEntropy
-
-    loss = BinaryCrossEntropy if config.labels.multi_label else CrossEntropy
-    return Combined([(1.0, loss(ignore_index=config.labels.ignore_index))])
-
-
 def confusion(config: Config) -> ConfusionMatrix:
     """The metric: what `seg.metrics.iou.scores` takes, summed over batches."""
     from seg.metrics.confusion import ConfusionMatrix

@@ -82,10 +82,9 @@ def error_map(
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) // 2
     shown = np.repeat(gray[..., None], 3, axis=-1)
-    valid = mask != labels.ignore_index
-    wrong = valid & (mask != prediction)
-    if labels.multi_label:
-        valid, wrong = valid.any(axis=-1), wrong.any(axis=-1)
+    void = labels.void(mask)
+    wrong = (mask != labels.ignore_index) & (mask != prediction)
+    wrong = wrong.any(axis=tuple(range(2, mask.ndim)))  # where classes overlap, any of them
     if focus is None:
         paint = [("wrong", wrong, WRONG)]
     else:
@@ -97,8 +96,8 @@ def error_map(
             (f"{name} missed", labelled & ~predicted, MISSED),
             (f"no {name}, but predicted", predicted & ~labelled, FALSE_ALARM),
         ]
-    if not valid.all():
-        paint.append(("void", ~valid, VOID_COLOUR))
+    if void.any():
+        paint.append(("void", void, VOID_COLOUR))
     for _, where, colour in paint:
         shown[where] = colour
     right: tuple[str, Colour] = ("dim: right", (70, 70, 70))
@@ -109,10 +108,8 @@ def class_pixels(
     mask: np.ndarray, prediction: np.ndarray, labels: LabelSet, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where a class is labelled, and where it is predicted and its label known; (H, W) bool each."""
-    if labels.multi_label:
-        valid = mask[..., index] != labels.ignore_index
-        return mask[..., index] == 1, (prediction[..., index] == 1) & valid
-    return mask == index, (prediction == index) & (mask != labels.ignore_index)
+    known = labels.plane(mask, index)
+    return known == 1, (labels.plane(prediction, index) == 1) & (known != labels.ignore_index)
 
 
 def shrunk(tile: Tile, side: int) -> Tile:
