@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -203,3 +205,17 @@ def test_weights_of_other_names_are_refused(weights):
 def test_the_base_has_no_formula(batch):
     with pytest.raises(NotImplementedError):
         SegmentationLoss("base")(*batch)
+
+
+def test_the_options_are_those_of_the_function():
+    assert str(inspect.signature(Dice)).startswith("(*, class_weights: ")
+    assert list(inspect.signature(Focal).parameters) == ["gamma", "class_weights", "ignore_index", "normalize", "name"]
+    assert Tversky().get_config() == {
+        **{"alpha": 0.3, "beta": 0.7, "gamma": 1.0, "class_weights": None, "ignore_index": 255},
+        **{"smooth": 1.0, "reduction": "batch", "absent": "skip", "name": "tversky"},
+    }
+    for wrong in ({"smoth": 1.0}, {"pixel_weights": None}, {"per_class": True}):
+        with pytest.raises(TypeError, match=f"got an unexpected keyword argument '{next(iter(wrong))}'"):
+            Dice(**wrong)
+    with pytest.raises(TypeError):
+        Dice([1.0, 2.0])
