@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     import keras
 
     from seg.data.samples.pairs import Splits
-    from seg.data.views.band_statistics import BandStatistics
+    from seg.data.views.preprocessing import Preprocessing
     from seg.metrics.confusion import ConfusionMatrix
     from seg.metrics.multi_label import MultiLabelConfusion
     from seg.runs.run_dir import RunDir
@@ -89,7 +89,8 @@ def train(config: Config, run: RunDir) -> None:
     model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"], prepared.statistics)
+        preprocessing = build.preprocessing(config, prepared.statistics)
+        val = build.evaluation_data(config, splits["val"], preprocessing)
         if not finished(config, log):
             board = run_board(config, run, splits["val"], prepared)
             drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
@@ -99,7 +100,7 @@ def train(config: Config, run: RunDir) -> None:
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, [board], prepared.statistics),
+                callbacks=callbacks(config, run, log, steps, [board], preprocessing),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -205,14 +206,14 @@ def callbacks(
     log: list[dict[str, str]],
     steps: int,
     watching: Sequence[keras.callbacks.Callback],
-    statistics: BandStatistics | None,
+    preprocessing: Preprocessing,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg import build
     from seg.runs.model_file import describe
     from seg.training import callbacks as on
 
-    described = describe(build.label_set(config), build.preprocessing(config, statistics))
+    described = describe(build.label_set(config), preprocessing)
     patience = config.training.early_stopping
     history = [float(row[on.MONITOR]) for row in log]
     return [
