@@ -160,9 +160,9 @@ def load_segmenter(path: Path, num_classes: int | None = None) -> Segmenter:
     except Exception as error:  # Keras raises what its parts raise on a broken file: AttributeError, zlib.error ...
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(f"{path}: cannot be loaded as a model: {first_line}") from None
-    if not isinstance(model, Segmenter):
+    shape = getattr(model, "output_shape", None)  # a Segmenter of another file may have no layers
+    if not isinstance(model, Segmenter) or shape is None:
         raise DataError(f"{path}: got a {type(model).__name__}, allowed: a checkpoint that seg.train saved")
-    predicted = model.output_shape[-1]
-    if num_classes not in (None, predicted):
-        raise DataError(f"{path}: the model predicts {predicted} classes, allowed: {num_classes}, as many as are named")
+    if num_classes not in (None, shape[-1]):
+        raise DataError(f"{path}: the model predicts {shape[-1]} classes, allowed: {num_classes}, as many as are named")
     return model

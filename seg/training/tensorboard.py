@@ -25,7 +25,7 @@ from seg.pictures.panels import Picture, panel
 from seg.training import event_file
 from seg.training.dashboard import PER_CLASS, categories, hyperparameters, layout
 from seg.training.event_file import EventFile, cut_back, folder_bytes
-from seg.training.input_clock import InputClock
+from seg.training.hooks import InputClock
 from seg.training.validation_watch import Findings, ValidationWatch, Watched
 
 Logs = dict[str, Any] | None
@@ -254,7 +254,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
                 for path in (self.folder / run).glob(event_file.PATTERN):
                     path.unlink()
         self._kept_bytes = folder_bytes(self.folder)
-        self._files = {run: EventFile(self.folder / run) for run in runs}
+        self._files = {run: EventFile(self.folder / run, epoch + 1 if known else 0) for run in runs}
         if not self._kept_bytes:
             self._files["train"].add(0, self._static_values())
             self._files["val"].add(0, hyperparameters(self.hparams, self.run_name) if self.hparams else [])
