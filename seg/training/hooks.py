@@ -23,10 +23,10 @@ class ModelFunction:
         self.replaced: Any = None
 
     def install(self) -> None:
-        """Takes the function's place; after a `fit` that was interrupted it has it still."""
-        if getattr(self.model, self.name) is not self:
-            self.replaced = getattr(self.model, self.name)
-            setattr(self.model, self.name, self)
+        """Takes the function's place, or that of another stand-in, which a `fit` that was interrupted has left."""
+        present = getattr(self.model, self.name)
+        self.replaced = present.replaced if isinstance(present, ModelFunction) else present
+        setattr(self.model, self.name, self)
 
     def remove(self) -> None:
         """Gives the model its own function back."""
