@@ -57,6 +57,7 @@ def predict(
         DataError: The run, the checkpoint or an image is at fault.
         ConfigError: `tile` and `overlap` do not go together, or `which` is given for a file.
     """
+    from seg.data.files.volumes import is_nifti
     from seg.runs.model_file import read_description
     from seg.runs.run_dir import open_model
 
@@ -65,6 +66,8 @@ def predict(
     checkpoint, run = open_model(model, which)
     slices = getattr(run.config().data, "slices", None) if run else None
     images = find_images(inputs)
+    for path in filter(is_nifti, images if run is None else []):
+        raise DataError(f"{path}: is a volume, whose axis {model} does not say; allowed: with a run folder")
     labels, preprocessing = read_description(checkpoint)
 
     from seg.runs.hardware import start_tensorflow

@@ -120,6 +120,11 @@ def test_a_file_that_is_no_model_of_ours_is_one_error(trained_run, tmp_path, cap
         code, _, err = command(capsys, path, image, "--out", tmp_path / "out")
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
         assert message in err
+    volume = tmp_path / "scan.nii.gz"
+    volume.write_bytes(b"")
+    code, _, err = command(capsys, best, volume, "--out", tmp_path / "out")
+    message = f"{volume}: is a volume, whose axis {best} does not say; allowed: with a run folder"
+    assert (code, err) == (2, f"error: {message}\n")
     code, _, err = command(capsys, best, image, "--out", tmp_path / "out", "--checkpoint", "last")
     allowed = "allowed: with a run folder"
     assert (code, err) == (2, f"error: --checkpoint: has no effect with a .keras file; {allowed}\n")
