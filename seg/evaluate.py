@@ -1,4 +1,4 @@
-"""`python -m seg.evaluate`: how good a trained run is on a split, how sure that is, and beside another run."""
+"""`python -m seg.evaluate`: how good a trained run or model is on a split, how sure that is, and beside another."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from seg.errors import ConfigError, run_command
+from seg.errors import ConfigError, DataError, run_command
 
 if TYPE_CHECKING:
+    from seg.config import Config
+    from seg.data.views.preprocessing import Preprocessing
     from seg.inference.page import Picture
     from seg.inference.scoring import RuleScores
     from seg.inference.settings import Settings
     from seg.inference.subject import Subject
+    from seg.labels import LabelSet
     from seg.runs.run_dir import RunDir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
@@ -43,12 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     same = "the one of --checkpoint if that is best or last, else best"
     views = "the image and its mirror image (mirror), of both flips (flips), of all 8 turns and flips (d4)"
     add = parser.add_argument
-    add("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")
+    add("model", type=Path, metavar="MODEL", help="a folder that seg.train made, or a .keras file")
+    add("--config", type=Path, metavar="FILE", help="for a .keras file: a YAML file with the data and labels to use")
     add("--split", default="test", choices=("train", "val", "test"), help="default: test")
-    add("--checkpoint", default="best", help="best (default), last or the path of a .keras file")
+    add("--checkpoint", help="of a folder: best (default), last or the path of a .keras file")
     add("--out", type=Path, metavar="DIR", help="folder for the results; left out: RUN_DIR/evaluation/SPLIT")
-    add("--against", type=Path, metavar="OTHER_RUN", help="a run of the same data: paired differences with intervals")
-    add("--against-checkpoint", metavar="CHECKPOINT", help=f"of OTHER_RUN; left out: {same}")
+    add("--against", type=Path, metavar="OTHER", help="a run (or file) of the same data: paired differences, intervals")
+    add("--against-checkpoint", metavar="CHECKPOINT", help=f"of OTHER; left out: {same}")
     add("--tta", default="none", choices=("none", "mirror", "flips", "d4"), help=f"mean probability of {views}")
     add("--tile", type=int, default=1024, help="larger images are predicted in tiles of this side; default: 1024")
     add("--overlap", type=int, default=128, help="pixels that neighbouring tiles share; default: 128")
@@ -63,35 +67,85 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(args: argparse.Namespace) -> None:
     from seg.inference.settings import Settings
-    from seg.runs.run_dir import RunDir
 
     options = vars(args)
     settings = Settings(**{key: options[key] for key in Settings.__dataclass_fields__})
     settings.check()
     if args.against is None and args.against_checkpoint is not None:
         raise ConfigError("--against-checkpoint: has no effect without --against")
-    folder = args.out or args.run_dir / "evaluation" / settings.split
-    run = RunDir.open(args.run_dir)
-    same = args.checkpoint if args.checkpoint in ("best", "last") else "best"
-    subject = _open(run, args.checkpoint, settings)
+    if args.config is not None and not any(path and path.is_file() for path in (args.model, args.against)):
+        raise ConfigError("--config: has no effect with a run folder, which has its own; allowed: with a .keras file")
+    opened = _open(args.model, args.checkpoint, args.config)
+    if args.out is None and opened.run is None:
+        raise ConfigError(f"--out: left out, and {args.model} is no run folder; allowed: a folder for the results")
+    folder = args.out or args.model / "evaluation" / settings.split
+    subject = _subject(opened, settings)
     other = None
     if args.against is not None:
-        other = _open(RunDir.open(args.against), args.against_checkpoint or same, settings)
+        same = args.checkpoint if args.checkpoint in ("best", "last") and args.against.is_dir() else None
+        other = _subject(_open(args.against, args.against_checkpoint or same, args.config), settings)
     return evaluate(subject, other, folder)
 
 
-def _open(run: RunDir, which: str, settings: Settings) -> Subject:
+class _Opened(NamedTuple):
+    """What MODEL names."""
+
+    path: Path
+    checkpoint: Path
+    config: Config  # whose data and labels the model meets
+    run: RunDir | None  # None: a file by itself
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the model was trained to see."""
+        from seg import build
+        from seg.runs.model_file import read_description
+
+        if self.run is None:
+            return read_description(self.checkpoint)[1]
+        return build.preprocessing(self.config, self.run.band_statistics())
+
+
+def _open(path: Path, which: str | None, config_file: Path | None) -> _Opened:
+    """Opens a run, or a .keras file and the configuration that was given for it.
+
+    Raises:
+        DataError: There is no such run or checkpoint, or it has other classes than the configuration.
+        ConfigError: A file comes without a configuration.
+    """
+    from seg.config import load_config
+    from seg.runs.model_file import read_description
+    from seg.runs.run_dir import open_model
+
+    checkpoint, run = open_model(path, which)
+    if run is not None:
+        return _Opened(path, checkpoint, run.config(), run)
+    if config_file is None:
+        raise ConfigError(f"--config: left out, and {path} knows no data; allowed: a YAML file with data and labels")
+    labels, _ = read_description(checkpoint)
+    config = load_config(config_file)
+    got, allowed = _classes(config.labels.label_set()), _classes(labels)
+    if got != allowed:
+        raise DataError(f"{config_file}: got the classes {got}; allowed with {path}: {allowed}")
+    return _Opened(path, checkpoint, config, None)
+
+
+def _classes(labels: LabelSet) -> str:
+    return ", ".join(labels.names) + (" (may overlap)" if labels.multi_label else "")
+
+
+def _subject(opened: _Opened, settings: Settings) -> Subject:
     import json
 
     from seg.balance import ClassCounts
     from seg.inference.subject import Subject
 
-    config = run.config()
+    path, checkpoint, config, run = opened
     if config.labels.multi_label:
         settings.check_multi_label()
-    checkpoint, counts = run.checkpoint(which), ClassCounts.load(run.counts)
-    weights = json.loads((run.path / "class_weights.json").read_text("utf-8"))
-    return Subject.of_run(run.path, checkpoint, config, counts, weights, run.band_statistics(), settings)
+    counts = ClassCounts.load(run.counts) if run else None
+    weights = json.loads((run.path / "class_weights.json").read_text("utf-8")) if run else None
+    return Subject.of_run(path, checkpoint, config, opened.preprocessing, counts, weights, settings)
 
 
 def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
@@ -111,7 +165,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     from seg.pictures.panels import panel_of
     from seg.training.segmenter import load_segmenter
 
-    model = load_segmenter(subject.checkpoint)
+    model = load_segmenter(subject.checkpoint, len(subject.names))
     predictor = subject.predictor(model)
     scores = subject.scores(predictor)
     content: dict[str, Any] = {
@@ -121,7 +175,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
         **subject.results(scores),
     }
     if other is not None:
-        other_scores = other.scores(other.predictor(load_segmenter(other.checkpoint)))
+        other_scores = other.scores(other.predictor(load_segmenter(other.checkpoint, len(other.names))))
         content["against"] = comparison(subject, scores, other, other_scores)
     _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel_of)))
     _print(content, folder)

@@ -1,4 +1,4 @@
-"""`python -m seg.predict`: images to class masks and overlays, by a trained run."""
+"""`python -m seg.predict`: images to class masks and overlays, by a trained run or its model file alone."""
 
 from __future__ import annotations
 
@@ -24,39 +24,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m seg.predict",
         description="Predicts class masks (OUT/masks/NAME.png, 8-bit class indices; of a GeoTIFF NAME.tif on its grid, "
         "of a NIfTI NAME.nii.gz; of multi-label runs NAME.tif, a page of 0 and 1 a class) and overlays "
-        "(OUT/overlays/NAME.png) of images of any size, with the run's own preprocessing.",
+        "(OUT/overlays/NAME.png) of images of any size, with the preprocessing that the model was trained with.",
         epilog="example: python -m seg.predict runs/quickstart-20260101-120000 data/scenes/images/test --out out",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that seg.train made")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder that seg.train made, or a .keras file")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="image files or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results; same names are overwritten")
-    parser.add_argument("--checkpoint", default="best", help="best (default), last or the path of a .keras file")
+    parser.add_argument("--checkpoint", help="of a folder: best (default), last or the path of a .keras file")
     parser.add_argument("--tile", type=int, default=1024, help="larger images are predicted in tiles of this side")
     parser.add_argument("--overlap", type=int, default=128, help="pixels that neighbouring tiles share")
     args = parser.parse_args(argv)
     return run_command(
-        lambda: predict(
-            args.run_dir, args.inputs, args.out, which=args.checkpoint, tile=args.tile, overlap=args.overlap
-        )
+        lambda: predict(args.model, args.inputs, args.out, which=args.checkpoint, tile=args.tile, overlap=args.overlap)
     )
 
 
 def predict(
-    run_dir: Path, inputs: Sequence[Path], out: Path, *, which: str = "best", tile: int = 1024, overlap: int = 128
+    model: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    which: str | None = None,
+    tile: int = 1024,
+    overlap: int = 128,
 ) -> None:
     """Predicts every image of `inputs`; all paths are checked before the model is loaded.
 
+    The classes and the preprocessing are those in the model's file. A run folder adds along which axis it cut volumes;
+    of a file alone they are refused.
+
     Raises:
         DataError: The run, the checkpoint or an image is at fault.
-        ConfigError: `tile` and `overlap` do not go together.
+        ConfigError: `tile` and `overlap` do not go together, or `which` is given for a file.
     """
-    from seg import build
-    from seg.runs.run_dir import RunDir
+    from seg.data.files.volumes import is_nifti
+    from seg.runs.model_file import read_description
+    from seg.runs.run_dir import open_model
 
     if not 0 <= overlap < tile:
         raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
-    run = RunDir.open(run_dir)
-    config, checkpoint, images = run.config(), run.checkpoint(which), find_images(inputs)
+    checkpoint, run = open_model(model, which)
+    slices = getattr(run.config().data, "slices", None) if run else None
+    images = find_images(inputs)
+    for path in filter(is_nifti, images if run is None else []):
+        raise DataError(f"{path}: is a volume, whose axis {model} does not say; allowed: with a run folder")
+    labels, preprocessing = read_description(checkpoint)
 
     from seg.runs.hardware import start_tensorflow
 
@@ -65,11 +77,10 @@ def predict(
     from seg.pictures.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
-    slices = getattr(config.data, "slices", None)
     predictor = FilePredictor(
-        load_segmenter(checkpoint),
-        build.preprocessing(config, run.band_statistics()),
-        build.label_set(config),
+        load_segmenter(checkpoint, labels.num_classes),
+        preprocessing,
+        labels,
         overlay=overlay,
         out=out,
         tile=tile,

@@ -15,18 +15,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from seg.config import Config, load_config
+from seg.config import Config, dump_config, load_config
 from seg.errors import ConfigError, DataError, run_command
 
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
-    from seg.data.samples.pairs import Splits
-    from seg.data.views.band_statistics import BandStatistics
+    from seg.data.samples.pairs import Sample, Splits
+    from seg.data.views.preprocessing import Preprocessing
     from seg.metrics.confusion import ConfusionMatrix
     from seg.runs.run_dir import RunDir
     from seg.training.preparation import Preparation
     from seg.training.segmenter import Segmenter
+    from seg.training.tensorboard import SegmentationTensorBoard
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
@@ -81,16 +82,16 @@ def train(config: Config, run: RunDir) -> None:
     num_gpus = start_tensorflow()
     from seg.data.batches.dataset import user_errors
     from seg.data.sampling.draws import steps_per_epoch
-    from seg.training.run_board import run_board
 
     steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
     start_run(run, config, splits, prepared)
     model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = build.evaluation_data(config, splits["val"], prepared.statistics)
+        preprocessing = build.preprocessing(config, prepared.statistics)
+        val = build.evaluation_data(config, splits["val"], preprocessing)
         if not finished(config, log):
-            board = run_board(config, run, splits["val"], prepared)
+            board = tensorboard(config, run, splits["val"], prepared, preprocessing)
             drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
             model.fit(
                 build.training_data(config, splits["train"], len(log), drawn_by, prepared.statistics),
@@ -98,7 +99,7 @@ def train(config: Config, run: RunDir) -> None:
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, [board], prepared.statistics),
+                callbacks=callbacks(config, run, log, steps, [board], preprocessing),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
@@ -204,14 +205,14 @@ def callbacks(
     log: list[dict[str, str]],
     steps: int,
     watching: Sequence[keras.callbacks.Callback],
-    statistics: BandStatistics | None,
+    preprocessing: Preprocessing,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
     from seg import build
     from seg.runs.model_file import describe
     from seg.training import callbacks as on
 
-    described = describe(build.label_set(config), build.preprocessing(config, statistics))
+    described = describe(build.label_set(config), preprocessing)
     patience = config.training.early_stopping
     history = [float(row[on.MONITOR]) for row in log]
     return [
@@ -222,6 +223,38 @@ def callbacks(
         on.Checkpoints(run.best, run.last, history=history, patience=patience, description=described),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
     ]
+
+
+def tensorboard(
+    config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation, preprocessing: Preprocessing
+) -> SegmentationTensorBoard:
+    """What writes the run's TensorBoard files."""
+    from seg import build
+    from seg.data.views.sources import evaluation_views
+    from seg.training.class_board import CockpitLimits
+    from seg.training.tensorboard import SegmentationTensorBoard
+
+    views = evaluation_views(val, preprocessing)
+    head, *rows = prepared.rows()
+    rows = [rows[index] for index in np.argsort(prepared.counts.frequencies, kind="stable")]  # the rarest first
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return SegmentationTensorBoard(
+        run.tensorboard,
+        build.label_set(config),
+        counts=prepared.counts,
+        class_weights=prepared.weights,
+        samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
+        sample_names=[view.name for view in views],
+        picture=preprocessing.shown,
+        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        texts={
+            "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
+            "config": f"```yaml\n{dump_config(config)}```",
+            "resume": f"```\npython -m seg.train --resume {run.path}\n```",
+        },
+        hparams=build.hyperparameters(config),
+        run_name=run.path.name,
+    )
 
 
 def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:

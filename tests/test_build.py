@@ -192,7 +192,8 @@ def test_training_data_repeats_for_the_epochs_and_evaluation_data_does_not(tmp_p
     splits = build.samples(built)
     assert len(list(build.training_data(built, splits["train"]))) == 3 * 4 * 2 / 2
     assert len(list(build.training_data(built, splits["train"], first_epoch=2))) == 4 * 2 / 2
-    assert sum(len(images) for images, _ in build.evaluation_data(built, splits["val"])) == 2
+    batches = build.evaluation_data(built, splits["val"], build.preprocessing(built))
+    assert sum(len(images) for images, _ in batches) == 2
 
 
 # --- weights and loss -------------------------------------------------------------------------------------------------

@@ -202,6 +202,51 @@ def test_overlapping_classes_take_no_option_that_would_do_nothing(run, capsys, m
         assert (code, err) == (2, f"error: {option}: is not for classes that overlap; allowed: leave it out\n")
 
 
+def test_the_model_s_file_alone_scores_as_its_run_does(run, tmp_path, capsys):
+    model, config = tmp_path / "boats.keras", tmp_path / "other.yaml"
+    shutil.copy(run / "checkpoints/best.keras", model)
+    # What it sees is in the file: that the configuration says otherwise does not matter.
+    config.write_text(
+        dump_config(load_config(run / "config.yaml", ["input.mean=0.1", "class_weights.scheme=inverse_frequency"]))
+    )
+    assert command(capsys, run)[0] == 0
+    code, _, err = command(capsys, model, "--config", config, "--out", tmp_path / "out", "--against", run)
+    assert code == 0, err
+    ours, theirs = json.loads((tmp_path / "out/metrics.json").read_text()), metrics_of(run)
+    assert (ours["run"], ours["counts_of"], theirs["counts_of"]) == (str(model), "test", "train")
+    assert (ours["confusion_matrix"], ours["mean_iou"]) == (theirs["confusion_matrix"], theirs["mean_iou"])
+    support = {name: row["support"] for name, row in ours["classes"].items()}
+    for name, row in ours["classes"].items():
+        assert row["weight"] is None and row["share"] == pytest.approx(support[name] / sum(support.values()))
+    assert "<th>test share %</th>" in (tmp_path / "out/report.html").read_text().replace(' class="number"', "")
+    assert ours["against"]["rules"][0]["mean_iou"]["difference"] == 0
+
+
+def test_what_a_file_alone_lacks_is_said(run, tmp_path, capsys):
+    model, config = run / "checkpoints/best.keras", run / "config.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(config.read_text().replace("boat", "ship"))
+    names = "field, forest, water, road, building, boat, solar_panel"
+    ours, out = ("--config", config), ("--out", tmp_path / "out")
+    cases = [
+        ([model, *out], f"--config: left out, and {model} knows no data; allowed: a YAML file with data and labels"),
+        ([model, *ours], f"--out: left out, and {model} is no run folder; allowed: a folder for the results"),
+        (
+            [model, *ours, *out, "--prior-correction"],
+            f"--prior-correction: {model} says no class weights; allowed: with a run ",
+        ),
+        (
+            [model, "--config", other, *out],
+            f"{other}: got the classes {names.replace('boat', 'ship')}; allowed with {model}: {names}",
+        ),
+        ([run, *ours], "--config: has no effect with a run folder, which has its own; allowed: with a .keras file"),
+    ]
+    for arguments, message in cases:
+        code, _, err = command(capsys, *arguments)
+        assert code == 2 and err.startswith(f"error: {message}") and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_not_a_run(tmp_path, capsys):
     code, _, err = command(capsys, tmp_path)
     assert code == 2

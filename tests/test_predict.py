@@ -1,3 +1,8 @@
+import json
+import shutil
+import zipfile
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +10,7 @@ import pytest
 from seg import build, predict
 from seg.config import load_config
 from seg.data.files.images import read_image
+from seg.runs.model_file import MEMBER, describe, read_description, save_model
 from seg.training.segmenter import load_segmenter
 
 
@@ -52,13 +58,77 @@ def test_large_images_go_in_tiles(trained_run, tmp_path, capsys):
 def test_the_runs_resize_is_undone(trained_run, tmp_path, capsys):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    text = (trained_run / "config.yaml").read_text().replace("resize: null", "resize: [24, 40]")
-    (run / "config.yaml").write_text(text.replace("crop:\n  - 32\n  - 32", "crop: null"))
-    (run / "checkpoints/best.keras").write_bytes((trained_run / "checkpoints/best.keras").read_bytes())
-    assert load_config(run / "config.yaml").input.resize == (24, 40)
+    shutil.copy(trained_run / "config.yaml", run)
+    labels, preprocessing = read_description(trained_run / "checkpoints/best.keras")
+    resized = replace(preprocessing, resize=(24, 40))
+    save_model(
+        load_segmenter(trained_run / "checkpoints/best.keras"),
+        run / "checkpoints/best.keras",
+        describe(labels, resized),
+    )
     image = image_file(tmp_path / "a.png", 61, 90)
     assert command(capsys, run, image, "--out", tmp_path / "out")[0] == 0
     assert cv2.imread(str(tmp_path / "out/masks/a.png"), cv2.IMREAD_UNCHANGED).shape == (61, 90)
+
+
+def test_the_model_s_file_alone_predicts_as_its_run_does(trained_run, tmp_path, capsys):
+    copied = shutil.copy(trained_run / "checkpoints/best.keras", tmp_path / "boats.keras")
+    image_file(tmp_path / "in/odd.png", 37, 53)
+    for model, out in ((trained_run, "run"), (copied, "file")):
+        code, _, err = command(capsys, model, tmp_path / "in", "--out", tmp_path / out)
+        assert code == 0, err
+    for name in ("masks/odd.png", "overlays/odd.png"):
+        assert (tmp_path / "file" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def described(source, path, content):
+    """A copy of a model's file with another description, or none."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for member in old.namelist():
+            if member != MEMBER:
+                new.writestr(member, old.read(member))
+        if content is not None:
+            new.writestr(MEMBER, content)
+    return path
+
+
+def test_a_file_that_is_no_model_of_ours_is_one_error(trained_run, tmp_path, capsys):
+    best, image = trained_run / "checkpoints/best.keras", image_file(tmp_path / "a.png", 16, 16)
+    with zipfile.ZipFile(best) as archive:
+        fewer = json.loads(archive.read(MEMBER))
+    for key in ("names", "colours"):
+        fewer["labels"][key].pop()
+    (tmp_path / "torn.keras").write_bytes(best.read_bytes()[:-500])
+    model, nowhere = tmp_path / "x.keras", tmp_path / "nowhere.keras"
+    cases = [
+        (described(best, tmp_path / "plain.keras", None), "plain.keras: has no readable seg.json ("),
+        (
+            described(best, model, "{}"),
+            "x.keras: has no readable seg.json ('labels'); allowed: a checkpoint that seg.tra",
+        ),
+        (
+            tmp_path / "torn.keras",
+            "torn.keras: has no readable seg.json (File is not a zip file); allowed: a checkpoint",
+        ),
+        (
+            described(best, tmp_path / "six.keras", json.dumps(fewer)),
+            "six.keras: the model predicts 7 classes, allowed: 6",
+        ),
+        (nowhere, f"{nowhere}: no such file; allowed: a folder that seg.train made, or a .keras file out of one"),
+    ]
+    for path, message in cases:
+        code, _, err = command(capsys, path, image, "--out", tmp_path / "out")
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
+        assert message in err
+    volume = tmp_path / "scan.nii.gz"
+    volume.write_bytes(b"")
+    code, _, err = command(capsys, best, volume, "--out", tmp_path / "out")
+    message = f"{volume}: is a volume, whose axis {best} does not say; allowed: with a run folder"
+    assert (code, err) == (2, f"error: {message}\n")
+    code, _, err = command(capsys, best, image, "--out", tmp_path / "out", "--checkpoint", "last")
+    allowed = "allowed: with a run folder"
+    assert (code, err) == (2, f"error: --checkpoint: has no effect with a .keras file; {allowed}\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_messages_come_before_the_model_is_loaded(trained_run, tmp_path, capsys, monkeypatch):

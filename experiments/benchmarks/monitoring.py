@@ -32,10 +32,10 @@ from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
 from seg.runs.hardware import has_bfloat16_units
-from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
+from seg.training.class_board import CockpitLimits
 from seg.training.event_file import folder_bytes
 from seg.training.segmenter import Segmenter
-from seg.training.tensorboard import is_due
+from seg.training.tensorboard import SegmentationTensorBoard, is_due
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,11 @@ class Alternating(keras.callbacks.Callback):
         self.own = 0 if self.kind == "looked at" else 1
         self.before = folder_bytes(self.inner.folder)
         if self.kind != "without":
-            self.inner.on_train_begin()
-            if not self.inner._files:
+            if self.inner._files:
+                self.inner._watch.install()
+                self.inner._clock.install()
+            else:
+                self.inner.on_train_begin()
                 self.inner._open(0)
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
         if self.kind != "without":
@@ -107,7 +110,6 @@ class Alternating(keras.callbacks.Callback):
         self.cpu[self.kind].append(time.process_time() - self.cpu_started)
         if self.kind != "without":
             self.written[self.kind].append(folder_bytes(self.inner.folder) - self.before)
-            assert self.inner._watch is not None and self.inner._clock is not None
             self.inner._watch.remove()
             self.inner._clock.remove()
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from seg.data.sampling.sampler import Sampler
     from seg.data.views.band_statistics import BandStatistics
     from seg.data.views.border_map import BorderWeights
+    from seg.data.views.preprocessing import Preprocessing
     from seg.data.views.transforms import Augmentation
 
 
@@ -241,17 +242,15 @@ def training_data(
     )
 
 
-def evaluation_data(
-    config: Config, samples: Sequence[Sample], statistics: BandStatistics | None = None
-) -> tf.data.Dataset:
-    """One pass over whole images, large rasters in tiles."""
+def evaluation_data(config: Config, samples: Sequence[Sample], preprocessing: Preprocessing) -> tf.data.Dataset:
+    """One pass over whole images as `preprocessing` makes them, large rasters in tiles."""
     from seg.data.batches.dataset import evaluation_batches
 
     return evaluation_batches(
         samples,
         label_set(config),
         mask_encoding(config),
-        preprocessing(config, statistics),
+        preprocessing,
         batch_size=config.training.batch_size,
         workers=config.training.workers,
     )

@@ -80,8 +80,8 @@ def _summary(content: Mapping[str, Any]) -> str:
 
 
 def _class_section(content: Mapping[str, Any], labels: LabelSet) -> str:
-    headings = ["class", "train share %", "weight", "test pixels", "images", "IoU", "95 % interval", "Dice"]
-    headings[3] = f"{content['split']} pixels"
+    headings = ["class", f"{content['counts_of']} share %", "weight", f"{content['split']} pixels"]
+    headings += ["images", "IoU", "95 % interval", "Dice"]
     headings += ["precision", "recall", "boundary F1", "ECE", "IoU of images: 5 %", "median", "95 %"]
     rows = []
     for name, row in content["classes"].items():
@@ -90,7 +90,7 @@ def _class_section(content: Mapping[str, Any], labels: LabelSet) -> str:
             [
                 (name + (" (rare)" if row["rare"] else ""), None),
                 (f"{100 * row['share']:.3f}", row["share"]),
-                (f"{row['weight']:.3g}", row["weight"]),
+                ("-" if row["weight"] is None else f"{row['weight']:.3g}", row["weight"]),
                 (f"{row['support']:,}", row["support"]),
                 (f"{row['images']:,}", row["images"]),
                 _score(row["iou"]),
@@ -101,7 +101,7 @@ def _class_section(content: Mapping[str, Any], labels: LabelSet) -> str:
             ]
         )
     note = "Click a heading to sort. Boundary F1 within " + f"{content['boundary_tolerance']} pixels. "
-    note += f"Rare: below {content['rare_share']:.3g} of the training pixels, or else the rarest class."
+    note += f"Rare: below {content['rare_share']:.3g} of the {content['counts_of']} pixels, or else the rarest class."
     return _section("Classes", f"<p>{html.escape(note)}</p>" + _table(headings, rows, labels, sortable=True))
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from seg import build
-from seg.balance import ClassCounts, fingerprint_files
+from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.balance.advisor import rare_classes
 from seg.config import Config
 from seg.data.files.storage import relative_name
 from seg.data.samples.pairs import Sample
-from seg.data.views.band_statistics import BandStatistics
+from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.sources import evaluation_views, middle_view
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
@@ -31,17 +31,17 @@ RARE_SHOWN = 10  # rare classes with pictures, of 150 perhaps
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A run to evaluate: all that can be checked before the model is loaded.
+    """A run to evaluate, or a model file by itself: all that can be checked before the model is loaded.
 
     Attributes:
-        path: The run's folder.
+        path: The run's folder, or the model's file.
         checkpoint: The file of the model.
-        config: The run's configuration.
-        counts: Of its training masks.
+        config: The run's configuration, or the one that was given for the file.
+        preprocessing: What the model was trained to see.
+        counts: Of the training masks; of a file, which does not know them, of the split's own.
         samples: Of the split.
         val: Of the val split, which temperature and thresholds are fitted on.
-        weights: (C,) that the loss had; of classes that may overlap its pos_weight.
-        statistics: Of the training images' bands; None where the configuration needs none.
+        weights: (C,) that the loss had; of classes that may overlap its pos_weight; None of a file.
         posterior_weights: (C,) that the prior correction takes out; None without it.
         settings: How it is evaluated.
     """
@@ -49,11 +49,11 @@ class Subject:
     path: Path
     checkpoint: Path
     config: Config
+    preprocessing: Preprocessing
     counts: ClassCounts
     samples: Sequence[Sample]
     val: Sequence[Sample]
-    weights: np.ndarray
-    statistics: BandStatistics | None
+    weights: np.ndarray | None
     posterior_weights: np.ndarray | None
     settings: Settings
 
@@ -63,31 +63,38 @@ class Subject:
         path: Path,
         checkpoint: Path,
         config: Config,
-        counts: ClassCounts,
-        weights: Mapping[str, float],
-        statistics: BandStatistics | None,
+        preprocessing: Preprocessing,
+        counts: ClassCounts | None,
+        weights: Mapping[str, float] | None,
         settings: Settings,
     ) -> Subject:
-        """The subject, its samples found.
+        """The subject, its samples found; `counts` and `weights` are None of a file by itself.
 
         Raises:
             DataError: The data has no such split, or is at fault.
-            ConfigError: The settings do not go with the run's loss.
+            ConfigError: The settings do not go with the run's loss, or need to know it.
         """
         splits = build.samples(config)
         if settings.split not in splits:
             raise DataError(
                 f"--split: got '{settings.split}', which {path}'s data does not have; allowed: {', '.join(splits)}"
             )
-        by_class = np.array([weights[name] for name in config.labels.class_names])
+        samples, val = splits[settings.split], splits.get("val", [])
+        if counts is None:
+            masks = [sample.mask for sample in samples]
+            counts = count_masks(
+                masks, build.label_set(config), build.mask_encoding(config), root=Path(config.data.root)
+            )
+        by_class = None if weights is None else np.array([weights[name] for name in config.labels.class_names])
         posterior = None
         if settings.prior_correction:
+            if by_class is None:
+                raise ConfigError(f"--prior-correction: {path} says no class weights; allowed: with a run folder")
             try:
                 posterior = build.posterior_weights(config, counts, by_class)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
-        samples, val = splits[settings.split], splits.get("val", [])
-        return cls(path, checkpoint, config, counts, samples, val, by_class, statistics, posterior, settings)
+        return cls(path, checkpoint, config, preprocessing, counts, samples, val, by_class, posterior, settings)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,12 +139,12 @@ class Subject:
             scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()), overlap)
             scores = score_split(predictor, self._batches(self.samples), scoring)
         # A large raster comes in several views, whose sums are its own.
-        views = evaluation_views(self.samples, build.preprocessing(self.config, self.statistics))
+        views = evaluation_views(self.samples, self.preprocessing)
         owners = [relative_name(view.sample.image, self._root) for view in views]
         return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        yield from build.evaluation_data(self.config, samples, self.statistics).as_numpy_iterator()
+        yield from build.evaluation_data(self.config, samples, self.preprocessing).as_numpy_iterator()
 
     @property
     def _root(self) -> Path:
@@ -145,7 +152,7 @@ class Subject:
 
     def facts(self) -> dict[str, Any]:
         """What is evaluated, and how."""
-        resize = self.config.input.resize
+        resize = self.preprocessing.resize
         return {
             "run": str(self.path),
             "checkpoint": self.checkpoint.name,
@@ -158,13 +165,15 @@ class Subject:
             "overlap": self.settings.overlap,
             "boundary_tolerance": self.settings.boundary_tolerance,
             "rare_share": self.settings.rare_share,
+            "counts_of": "train" if self.weights is not None else self.settings.split,
         }
 
     def results(self, scores: Sequence[RuleScores]) -> dict[str, Any]:
-        """The numbers, with each class's share of the training pixels and its weight in the loss."""
+        """The numbers, with each class's share of the pixels of `counts` and its weight in the loss or None."""
         content = split_results(scores, self.names, self.groups(), self.rare(), self.settings.resamples)
-        for name, share, weight in zip(self.names, self.counts.frequencies, self.weights, strict=True):
-            content["classes"][name] |= {"share": float(share), "weight": float(weight)}
+        weights = [None] * len(self.names) if self.weights is None else self.weights.tolist()
+        for name, share, weight in zip(self.names, self.counts.frequencies.tolist(), weights, strict=True):
+            content["classes"][name] |= {"share": share, "weight": weight}
         return content
 
     def pictures(self, predictor: Predictor, scores: RuleScores, draw: Callable[..., np.ndarray]) -> Iterator[Picture]:
@@ -179,7 +188,7 @@ class Subject:
         from seg.data.batches.loading import load_view
 
         labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
-        preprocessing = build.preprocessing(self.config, self.statistics)
+        preprocessing = self.preprocessing
         names, iou = self.image_names(), score_sums(scores.sums)["iou"]
         for index in self.rare()[:RARE_SHOWN]:
             for which, number in telling_images(scores.sums, index).items():
@@ -214,8 +223,8 @@ def check_comparable(subject: Subject, other: Subject) -> None:
         found.append(f"masks of split {subject.settings.split} (their fingerprints, of names and sizes)")
     if subject.groups() != other.groups():
         found.append("groups of the images")
-    if subject.config.input.resize != other.config.input.resize:
-        found.append(f"input.resize ({subject.config.input.resize} and {other.config.input.resize})")
+    if subject.preprocessing.resize != other.preprocessing.resize:
+        found.append(f"input.resize ({subject.preprocessing.resize} and {other.preprocessing.resize})")
     if found:
         raise DataError(
             f"--against: {subject.path} and {other.path} differ in {'; '.join(found)}; allowed: two runs evaluated on "

@@ -18,13 +18,14 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from seg.data.views.preprocessing import Preprocessing, ValueRange
-from seg.errors import DataError, SegError
+from seg.errors import DataError
 from seg.labels import LabelSet
+
+if TYPE_CHECKING:  # a description is read before TensorFlow is started
+    import keras
 
 MEMBER = "seg.json"  # in the .keras file, a zip archive; Keras leaves alone what it does not know
 
@@ -60,8 +61,8 @@ def read_description(path: Path) -> tuple[LabelSet, Preprocessing]:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read(MEMBER))
         return LabelSet(**_tuples(content["labels"])), _preprocessing(_tuples(content["preprocessing"]))
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, SegError) as error:
-        first_line = str(error).strip().partition("\n")[0]
+    except Exception as error:  # no archive, no JSON, other fields: it is no checkpoint of ours
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
             f"{path}: has no readable {MEMBER} ({first_line}); allowed: a checkpoint that seg.train saved"
         ) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg.config import Config, dump_config, load_config
 from seg.data.files.storage import write_bytes
-from seg.errors import DataError
+from seg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from seg.data.views.band_statistics import BandStatistics
@@ -147,3 +147,20 @@ class RunDir:
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the run in one step, so that a killed run leaves no half of one."""
         write_bytes(self.path / name, text.encode())
+
+
+def open_model(path: Path, which: str | None) -> tuple[Path, RunDir | None]:
+    """What a command's MODEL and --checkpoint name: the checkpoint, and the run it is of; None for a file by itself.
+
+    Raises:
+        DataError: There is no such run or checkpoint.
+        ConfigError: `which` is given for a file.
+    """
+    if path.is_dir() or path.suffix != ".keras":
+        run = RunDir.open(path)
+        return run.checkpoint(which or "best"), run
+    if which is not None:
+        raise ConfigError("--checkpoint: has no effect with a .keras file; allowed: with a run folder")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; allowed: a folder that seg.train made, or a .keras file out of one")
+    return path, None

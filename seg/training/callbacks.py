@@ -1,4 +1,4 @@
-"""What happens beside the training steps: progress, log.csv, TensorBoard, checkpoints, early stopping."""
+"""What happens beside the training steps: progress, log.csv, checkpoints, early stopping."""
 
 from __future__ import annotations
 
@@ -19,21 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seg.data.files.storage import write_bytes
 from seg.errors import SegError
 from seg.runs.model_file import save_model
-from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
-
-__all__ = [
-    "MONITOR",
-    "Checkpoints",
-    "CockpitLimits",
-    "EpochFacts",
-    "NaNStop",
-    "ProgressBar",
-    "SegmentationTensorBoard",
-    "TrainingLog",
-    "best_epoch",
-    "out_of_patience",
-    "read_log",
-]
 
 MONITOR = "val_mean_iou"
 Logs = dict[str, Any] | None

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.pr_curve import metadata as pr_metadata
@@ -33,7 +33,8 @@ class EventFile:
     """Appends events to a new file of a run's folder. One event, with all of a step's scalars, is one record: a reader
     sees all of it or nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        """`first_step`: from it on, a TensorBoard that runs forgets what it has read of the folder, see `cut_back`."""
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads a folder's files in the order of their names.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):04d}"
@@ -41,6 +42,8 @@ class EventFile:
         self._writer = tf.io.TFRecordWriter(str(self.path))
         self.num_bytes = 0
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
 
     def add(self, step: int, summaries: Sequence[Any]) -> None:
         """Writes the values of some `Summary` messages as one event."""
@@ -67,6 +70,13 @@ def cut_back(folder: Path, step: int) -> None:
 
     Steps ascend within a file, so that cutting off its end is enough: nothing is copied. A file without any value left
     is removed.
+
+    TensorBoard's own mark of a restart, SessionLog.START, does not do alone. Tried with TensorBoard 2.21: a second file
+    that begins at an earlier step, with and without the mark; scalars, images and curves asked for over HTTP.
+    `--load_fast=false` obeys the mark, if the first file begins with one too; without it every step stands twice.
+    `--load_fast=true`, the default, does not read the mark: it replaces a tag's points once that tag comes at their
+    step again, and keeps those of tags that do not come again (a worst tile, a precision that is undefined now). So the
+    files are cut; and they begin with the mark for a TensorBoard that has read before what is cut now.
     """
     for path in sorted(folder.glob(PATTERN)):
         kept, has_values = _kept_bytes(path, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -146,17 +145,24 @@ def _compiled(loss: Combined) -> Evaluate:
     return evaluate
 
 
-def load_segmenter(path: Path) -> Segmenter:
+def load_segmenter(path: Path, num_classes: int | None = None) -> Segmenter:
     """A saved model for inference, not compiled. Code stored in the file is never run (Keras's safe mode).
 
+    Args:
+        path: A .keras file.
+        num_classes: How many classes it must predict; None: any number.
+
     Raises:
-        DataError: The file is no model that this package saved.
+        DataError: The file is no model that this package saved, or predicts other classes.
     """
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        first_line = str(error).strip().partition("\n")[0]
+    except Exception as error:  # Keras raises what its parts raise on a broken file: AttributeError, zlib.error ...
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(f"{path}: cannot be loaded as a model: {first_line}") from None
-    if not isinstance(model, Segmenter):
+    shape = getattr(model, "output_shape", None)  # a Segmenter of another file may have no layers
+    if not isinstance(model, Segmenter) or shape is None:
         raise DataError(f"{path}: got a {type(model).__name__}, allowed: a checkpoint that seg.train saved")
+    if num_classes not in (None, shape[-1]):
+        raise DataError(f"{path}: the model predicts {shape[-1]} classes, allowed: {num_classes}, as many as are named")
     return model

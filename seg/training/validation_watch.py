@@ -16,6 +16,7 @@ from seg.losses.pixels import Tensor
 from seg.metrics.pr_curve import NUM_THRESHOLDS, probability_histogram
 from seg.pictures.panels import Picture, Tile, class_pixels, shrunk, stretched, worst_window
 from seg.training.class_shares import class_shares, has_class_shares
+from seg.training.hooks import ModelFunction
 
 SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
 # Of a batch at most: more are thinned out by rows and columns, or 150 classes would fill the memory and take long.
@@ -69,7 +70,7 @@ class _Seen(NamedTuple):
     shares: tuple[Tensor, ...] | None
 
 
-class ValidationWatch:
+class ValidationWatch(ModelFunction):
     """Stands in for a model's test function while `fit` runs, and remembers what the configuration wants to see.
 
     The test step is the model's own (`model.test_step`), and its logs are passed on. Its logits are read where Keras
@@ -78,22 +79,13 @@ class ValidationWatch:
 
     def __init__(self, model: keras.Model, labels: LabelSet, watched: Watched, picture: Picture | None = None) -> None:
         """`picture`: from an input (H, W, bands) to what is shown of it; None: see `stretched`."""
-        self.model, self.labels, self.watched, self.picture = model, labels, watched, picture or stretched
+        super().__init__(model, "test_function")
+        self.labels, self.watched, self.picture = labels, watched, picture or stretched
         self.findings: Findings | None = None  # of the validation that runs or has run; None: it is not looked at
         self._step = self._logging_step()
-        self._replaced: Any = None
         self._position = self._batches = 0
         self._waiting: _Seen | None = None
         self._share_sums: np.ndarray | None = None
-
-    def install(self) -> None:
-        """Puts itself in the place of the model's test function."""
-        if self.model.test_function != self._test_function:  # still there after a fit that was interrupted
-            self._replaced, self.model.test_function = self.model.test_function, self._test_function
-
-    def remove(self) -> None:
-        """Gives the model its own test function back."""
-        self.model.test_function = self._replaced
 
     def begin(self, look: bool) -> None:
         """Starts a validation, to be looked at or not."""
@@ -114,8 +106,8 @@ class ValidationWatch:
         return self.findings
 
     # --- the step -----------------------------------------------------------------------------------------------------
-    def _test_function(self, iterator: Any) -> Any:
-        """What `evaluate` calls: `steps_per_execution` batches; the logs of the last."""
+    def __call__(self, iterator: Any) -> Any:
+        """What `evaluate` calls, also that of `fit`."""
         logs = None
         for _ in range(self.model.steps_per_execution):
             try:

@@ -26,7 +26,7 @@ def test_a_configuration_without_the_section_has_its_defaults(tmp_path: Path):
 
 
 def test_the_section_is_the_callbacks_limits(tmp_path: Path):
-    from seg.training.callbacks import CockpitLimits
+    from seg.training.class_board import CockpitLimits
 
     assert {field.name for field in fields(CockpitLimits)} == set(TensorBoard.model_fields)
     assert CockpitLimits(**load(tmp_path).tensorboard.model_dump()) == CockpitLimits()

@@ -51,6 +51,7 @@ def evaluation(num_classes=3, rules=None, against=False, images=12) -> dict:
         "tta": "none",
         "boundary_tolerance": 2,
         "rare_share": 0.01,
+        "counts_of": "train",
         "environment": {"python": "3"},
         **split_results(scores, names, [""] * images, rare, 100),
     }

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from seg import build
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.data.samples.pairs import Sample
@@ -25,7 +26,8 @@ def subject(tiny_config, tmp_path):
         samples.append(Sample(tmp_path / "images" / f"{name}.png", tmp_path / f"{name}.png", group))
     pixels = np.array([900, 50, 30, 10, 5, 3, 2])
     counts = ClassCounts(config.labels.names, 255, "index", pixels, pixels * 0 + 1, pixels * 0 + 1000, 0, 1, "0" * 64)
-    return Subject(Path("runs/x"), Path("best.keras"), config, counts, samples, [], np.ones(7), None, None, Settings())
+    plain = build.preprocessing(config)
+    return Subject(Path("runs/x"), Path("best.keras"), config, plain, counts, samples, [], np.ones(7), None, Settings())
 
 
 def test_facts_are_plain_and_do_not_depend_on_where_the_data_lies(subject):
@@ -81,7 +83,7 @@ def test_labels_that_were_read_otherwise_are_refused(subject, made_up_scores):
 
 def opened(config, counts, settings):
     weights = {name: float(1 + index) for index, name in enumerate(config.labels.names)}
-    return Subject.of_run(Path("runs/x"), Path("k"), config, counts, weights, None, settings)
+    return Subject.of_run(Path("runs/x"), Path("k"), config, build.preprocessing(config), counts, weights, settings)
 
 
 def test_the_split_must_be_there_and_the_loss_must_fit(tiny_config, subject):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorflow import make_ndarray
 
@@ -16,8 +17,8 @@ def points(folder, tag):
     return [(event.step, float(make_ndarray(event.tensor_proto))) for event in read(folder).Tensors(tag)]
 
 
-def write(folder, steps):
-    file = EventFile(folder)
+def write(folder, steps, first_step=0):
+    file = EventFile(folder, first_step)
     for step in steps:
         file.add(step, [scalar("a", step / 2), scalar("b", -step)])
     file.close()
@@ -79,13 +80,22 @@ def test_files_are_read_in_the_order_they_were_made(tmp_path):
     assert names == sorted(names)
 
 
+def test_a_tensorboard_that_has_read_what_is_cut_forgets_it(tmp_path):
+    write(tmp_path, [1, 2, 3, 4])
+    running = plugin_event_accumulator.EventAccumulator(str(tmp_path)).Reload()  # what `--load_fast=false` reads by
+    cut_back(tmp_path, 2)
+    write(tmp_path, [3], first_step=3)
+    assert [event.step for event in running.Reload().Tensors("a")] == [1, 2, 3]
+    assert points(tmp_path, "a") == [(1, 0.5), (2, 1), (3, 1.5)]
+
+
 def test_the_size_is_known_while_writing(tmp_path):
     file = EventFile(tmp_path / "run")
     for step in range(3):
         file.add(step, [text("t", "x" * 1000)])
     file.flush()
     # A record has 16 bytes beside its own: length and checksums.
-    assert folder_bytes(tmp_path) == file.num_bytes + 16 * 4
+    assert folder_bytes(tmp_path) == file.num_bytes + 16 * 5
     file.close()
 
 

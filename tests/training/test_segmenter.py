@@ -1,7 +1,11 @@
+import re
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 
+from seg.errors import DataError
 from seg.losses.combined import Combined
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
@@ -168,3 +172,23 @@ def test_online_weights_stand_in_for_those_of_the_weighted_terms(tmp_path):
 def test_online_weights_without_a_weighted_term_are_refused():
     with pytest.raises(ValueError, match="online_weights: no effect, no loss term has class weights"):
         small_segmenter([(1.0, CrossEntropy())], online_weights=OnlineClassWeights(3, "inverse_sqrt"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[]",
+        '{"module": "os", "class_name": "system", "config": {}, "registered_name": null}',
+        '{"module": null, "class_name": "Segmenter", "config": {}, "registered_name": "seg>Segmenter"}',
+    ],
+)
+def test_what_is_no_model_of_ours_is_one_line(tmp_path, config):
+    small_segmenter().save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "x.keras", "w") as changed:
+        for member in whole.namelist():
+            changed.writestr(member, config if member == "config.json" else whole.read(member))
+    with pytest.raises(DataError) as caught:
+        load_segmenter(tmp_path / "x.keras")
+    assert re.fullmatch(
+        rf"{tmp_path}/x\.keras: (cannot be loaded as a model: .+|got a .+, allowed: .+)", str(caught.value)
+    )

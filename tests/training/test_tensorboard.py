@@ -28,8 +28,8 @@ from seg.labels import LabelSet
 from seg.losses import CrossEntropy
 from seg.metrics.confusion import ConfusionMatrix
 from seg.pictures.confusion import confusion_picture
-from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
-from seg.training.tensorboard import is_due
+from seg.training.class_board import CockpitLimits
+from seg.training.tensorboard import SegmentationTensorBoard, is_due
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("water", "boat", "never labelled")
@@ -221,7 +221,7 @@ def test_what_drawing_raises_ends_the_fit(tmp_path, monkeypatch):
     def panel(*_, **__):
         raise ValueError("no picture of this")
 
-    monkeypatch.setattr("seg.training.tensorboard.panel", panel)
+    monkeypatch.setattr("seg.training.class_board.panel", panel)
     with pytest.raises(ValueError, match="no picture of this"):
         fit(conv_model(), cockpit(tmp_path), epochs=1)
 
@@ -319,6 +319,17 @@ def test_one_callback_goes_on_after_an_interrupted_fit(tmp_path):
     assert steps(read(tmp_path, "train"), "loss") == [1, 2, 3]
     model.evaluate(IMAGES, MASKS, verbose=0)
     assert steps(read(tmp_path, "val"), "loss") == [1, 2, 3]  # an evaluation outside of fit writes nothing
+
+
+def test_one_callback_goes_on_with_a_model_that_is_compiled_anew(tmp_path):
+    model, callback = conv_model(), cockpit(tmp_path)
+    fit(model, callback, epochs=1)
+    model.compile("sgd", CrossEntropy(), metrics=[ConfusionMatrix(NAMES)])
+    history = fit(model, callback, epochs=2, initial_epoch=1).history
+    assert history["val_mean_iou"] == [
+        pytest.approx(model.evaluate(IMAGES, MASKS, verbose=0, return_dict=True)["mean_iou"])
+    ]
+    assert steps(read(tmp_path, "val"), "mean_iou_rare") == [1, 2]
 
 
 # --- other models -----------------------------------------------------------------------------------------------------

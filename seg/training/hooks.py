@@ -1,16 +1,43 @@
-"""How long training waits for its input."""
+"""What takes the place of a model's train and test function while `fit` runs, so that a callback sees the batches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 
-class InputClock:
+class ModelFunction:
+    """Stands in for one of a model's two functions, from `install` to `remove`; Keras calls it with an iterator.
+
+    Keras's extension points, `make_train_function` and `make_test_function`, are for subclasses; a callback meets
+    models of any class, and after `fit` has made the train function. So what the two have made is exchanged, on a
+    `Segmenter` as on any other model.
+    """
+
+    def __init__(self, model: keras.Model, name: Literal["train_function", "test_function"]) -> None:
+        self.model, self.name = model, name
+        self.replaced: Any = None
+
+    def install(self) -> None:
+        """Takes the function's place, or that of another stand-in, which a `fit` that was interrupted has left."""
+        present = getattr(self.model, self.name)
+        self.replaced = present.replaced if isinstance(present, ModelFunction) else present
+        setattr(self.model, self.name, self)
+
+    def remove(self) -> None:
+        """Gives the model its own function back."""
+        setattr(self.model, self.name, self.replaced)
+
+    def __call__(self, iterator: Any) -> Any:
+        """Does `steps_per_execution` steps on the iterator's batches; returns the logs of the last."""
+        raise NotImplementedError
+
+
+class InputClock(ModelFunction):
     """Times every `next()` of the training data while `fit` runs.
 
     What is measured is the time from asking the dataset's iterator for a batch until it is there, on the host: 0 where
@@ -23,25 +50,15 @@ class InputClock:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self.model = model
+        super().__init__(model, "train_function")
         self.reset()
-        self._replaced: Any = None
 
     def reset(self) -> None:
         """Starts anew, as at the beginning of an epoch."""
         self.waited, self.images = 0.0, 0
 
-    def install(self) -> None:
-        """Puts itself before the model's train function, which `fit` has made by now."""
-        if self.model.train_function != self._train_function:  # still there after a fit that was interrupted
-            self._replaced, self.model.train_function = self.model.train_function, self._train_function
-
-    def remove(self) -> None:
-        """Gives the model its own train function back."""
-        self.model.train_function = self._replaced
-
-    def _train_function(self, iterator: Any) -> Any:
-        """What `fit` calls. Keras's own function takes any Python iterator in place of the dataset's."""
+    def __call__(self, iterator: Any) -> Any:
+        """Keras's own function takes any Python iterator in place of the dataset's."""
         batches = []
         for _ in range(self.model.steps_per_execution):
             started = time.perf_counter()
@@ -54,7 +71,7 @@ class InputClock:
             finally:
                 self.waited += time.perf_counter() - started
         self.images += sum(self._num_samples(batch) for batch in batches)
-        return self._replaced(_handed_over(batches))
+        return self.replaced(_handed_over(batches))
 
     def _num_samples(self, batch: Any) -> int:
         first = tf.nest.flatten(batch)[0]
