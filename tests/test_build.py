@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import pytest
 
+from data_tools import make_scenes
 from seg import build
 from seg.balance import ClassCounts, class_weights
-from seg.config import validate
+from seg.config import load_config, validate
 from seg.config.tree import Config
 from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
-from seg.data.scenes.scene import SCENE_LABELS
 from seg.data.views.border_map import BorderWeights
-from seg.errors import ConfigError, DataError
+from seg.errors import DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
 from seg.losses.focal import Focal
@@ -115,50 +115,28 @@ def test_samples_from_fractions(tmp_path: Path):
     assert sorted(without_test) == ["train", "val"]
 
 
-def scenes(tmp_path: Path, **labels) -> Config:
-    sizes = {"size": 64, "train": 2, "val": 1, "test": 1}
-    return config(
-        labels={"names": list(SCENE_LABELS.names)} | labels,
-        data={"name": "scenes", "root": str(tmp_path / "scenes"), **sizes},
-    )
-
-
-def test_scenes_are_drawn_once(tmp_path: Path):
-    splits = build.samples(scenes(tmp_path))
-    assert {split: len(samples) for split, samples in splits.items()} == {"train": 2, "val": 1, "test": 1}
-    image = splits["train"][0].image
-    before = image.stat().st_mtime_ns
-    assert build.samples(scenes(tmp_path)) == splits
-    assert image.stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (
-            {"names": list(reversed(SCENE_LABELS.names))},
-            f"labels.names: got {', '.join(reversed(SCENE_LABELS.names))}; "
-            f"allowed with the generated scenes: {', '.join(SCENE_LABELS.names)}",
-        ),
-        ({"ignore_index": 99}, "labels.ignore_index: got 99, allowed with the generated scenes: 255"),
-        (
-            {"encoding": {"name": "palette"}},
-            "labels.encoding.name: got 'palette', allowed with the generated scenes: index, multi_label",
-        ),
-    ],
-)
-def test_scenes_need_their_own_labels(tmp_path: Path, labels: dict, message: str):
-    with pytest.raises(ConfigError) as error:
-        build.samples(scenes(tmp_path, **labels))
-    assert str(error.value) == message
-    assert not (tmp_path / "scenes").exists()
-
-
 def test_a_root_that_is_no_folder():
     with pytest.raises(DataError) as error:
         build.samples(config())
     message = "data.root: got 'somewhere', which is no folder; allowed: the folder that holds the data"
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["quickstart", "multi_label"])
+def test_the_scenes_of_a_shipped_configuration_are_drawn_by_the_command_that_it_is_told(name, tmp_path, monkeypatch):
+    shipped = load_config(ROOT / "configs" / f"{name}.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        build.samples(shipped)
+    told, _, command = str(error.value).partition("; to draw the generated scenes: python -m data_tools.make_scenes ")
+    root = shipped.data.root
+    assert told == f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data"
+    assert make_scenes.main([*command.split(), "--size", "64", "--count", "5"]) == 0
+    assert {split: len(samples) for split, samples in build.samples(shipped).items()} == {
+        "train": 3,
+        "val": 1,
+        "test": 1,
+    }
 
 
 def test_a_mask_of_another_size_than_its_image(tmp_path: Path):

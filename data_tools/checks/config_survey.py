@@ -8,12 +8,12 @@ from typing import assert_never
 from data_tools.checks.survey import Survey, survey_folders, survey_fractions, survey_table
 from data_tools.checks.volumes import survey_slices
 from seg.build.data import data_root
-from seg.config.data import FolderData, FractionData, SceneData, TableData
+from seg.config.data import FolderData, FractionData, TableData
 from seg.config.tree import Config
 
 
 def survey(config: Config) -> Survey:
-    """The pairs of each split and what is wrong with the list; generated scenes are drawn first, where there are none.
+    """The pairs of each split and what is wrong with the list.
 
     Volumes are cut into slices after they were split, as `seg.build.samples` does.
 
@@ -22,17 +22,15 @@ def survey(config: Config) -> Survey:
     """
     data = config.data
     found = _listed(data, data_root(config))
-    if isinstance(data, SceneData) or data.slices is None:
+    if data.slices is None:
         return found
     return survey_slices(found, data.slices.axis)
 
 
-def _listed(data: FolderData | TableData | FractionData | SceneData, root: Path) -> Survey:
+def _listed(data: FolderData | TableData | FractionData, root: Path) -> Survey:
     match data:
         case FolderData():
             return survey_folders(root, data.images, data.masks, data.mask_suffix)
-        case SceneData():
-            return survey_folders(root)
         case TableData():
             return survey_table(root, root / data.table)
         case FractionData():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from seg.balance import ClassCounts, MultiLabelCounts, count_masks, count_multi_label_masks
 from seg.balance.cache import user_cache_folder
 from seg.build.images import preprocessing
-from seg.config.data import DiskCache, FolderData, FractionData, SceneData, TableData
+from seg.config.data import DiskCache, FolderData, FractionData, TableData
 from seg.config.labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
 from seg.config.tree import Config
 from seg.data.files.reading import image_size
@@ -35,9 +35,7 @@ from seg.data.samples.pairs import (
     samples_from_table,
 )
 from seg.data.samples.slices import expand_slices, refuse_volumes
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS
-from seg.data.scenes.scene import SCENE_LABELS, write_scenes
-from seg.errors import ConfigError, DataError
+from seg.errors import DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -49,6 +47,13 @@ if TYPE_CHECKING:
     from seg.data.views.band_statistics import BandStatistics
     from seg.data.views.border_map import BorderWeights
     from seg.data.views.transforms import Augmentation
+
+
+# What draws the folders that the shipped configurations on generated scenes have as data.root.
+DRAWN_BY = {
+    "data/scenes": "python -m data_tools.make_scenes data/scenes",
+    "data/scenes_multi_label": "python -m data_tools.make_scenes data/scenes_multi_label --multi-label",
+}
 
 
 def label_set(config: Config) -> LabelSet:
@@ -113,13 +118,10 @@ def count_classes(
 
 
 def samples(config: Config) -> Splits:
-    """The image/mask pairs of each split, sizes compared; generated scenes are drawn first, where there are none."""
-    if isinstance(config.data, SceneData):
-        _check_scene_labels(config.labels)
+    """The image/mask pairs of each split, sizes compared."""
     splits = _find_samples(config.data, data_root(config))
-    slices = None if isinstance(config.data, SceneData) else config.data.slices
-    if slices is not None:
-        splits = expand_slices(splits, slices.axis)
+    if config.data.slices is not None:
+        splits = expand_slices(splits, config.data.slices.axis)
     else:
         refuse_volumes(splits)
     for members in splits.values():
@@ -128,41 +130,24 @@ def samples(config: Config) -> Splits:
     return splits
 
 
-def _check_scene_labels(labels: Labels) -> None:
-    """Refuses labels that mean something else than the generated masks do: names in another order would still run."""
-    drawn = ATTRIBUTE_LABELS if labels.multi_label else SCENE_LABELS
-    if labels.names != drawn.names:
-        names = ", ".join(drawn.names)
-        raise ConfigError(f"labels.names: got {', '.join(labels.names)}; allowed with the generated scenes: {names}")
-    if labels.ignore_index != drawn.ignore_index:
-        allowed = f"allowed with the generated scenes: {drawn.ignore_index}"
-        raise ConfigError(f"labels.ignore_index: got {labels.ignore_index}, {allowed}")
-    if not isinstance(labels.encoding, IndexMasks | MultiLabelMasks):
-        got = labels.encoding.name
-        raise ConfigError(f"labels.encoding.name: got '{got}', allowed with the generated scenes: index, multi_label")
-
-
 def data_root(config: Config) -> Path:
-    """The folder that holds the data; generated scenes are drawn first, where there are none.
+    """The folder that holds the data.
 
     Raises:
         DataError: There is no such folder.
     """
-    data, root = config.data, Path(config.data.root)
-    if isinstance(data, SceneData):
-        splits = {"train": data.train, "val": data.val, "test": data.test}
-        write_scenes(root, splits, data.size, data.seed, multi_label=config.labels.multi_label)
+    root = Path(config.data.root)
     if not root.is_dir():
-        raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data")
+        command = DRAWN_BY.get(root.as_posix())
+        hint = f"; to draw the generated scenes: {command}" if command else ""
+        raise DataError(f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data{hint}")
     return root
 
 
-def _find_samples(data: FolderData | TableData | FractionData | SceneData, root: Path) -> Splits:
+def _find_samples(data: FolderData | TableData | FractionData, root: Path) -> Splits:
     match data:
         case FolderData():
             return samples_from_folders(root, data.images, data.masks, data.mask_suffix)
-        case SceneData():
-            return samples_from_folders(root)
         case TableData():
             return samples_from_table(root, root / data.table)
         case FractionData():

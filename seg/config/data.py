@@ -72,18 +72,6 @@ class FractionData(Section):
             yield "train", f"train + val + test is {total:g}, allowed: 1"
 
 
-class SceneData(Section):
-    """Generated satellite-like scenes, drawn into `root` on first use."""
-
-    name: Literal["scenes"]
-    root: str = "data/scenes"
-    size: Annotated[int, Field(ge=64, le=2048)] = 256
-    seed: Annotated[int, Field(ge=0)] = 0
-    train: Annotated[int, Field(ge=1)] = 48
-    val: Annotated[int, Field(ge=1)] = 16
-    test: Annotated[int, Field(ge=1)] = 16
-
-
 class Clip(Section):
     """Values are cut off at a low and a high end, which become 0 and 1, before mean and std."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seg.config.data import Augmentation, FolderData, FractionData, Input, SceneData, TableData
+from seg.config.data import Augmentation, FolderData, FractionData, Input, TableData
 from seg.config.labels import Labels
 from seg.config.losses import CrossEntropyTerm, LossTerm
 from seg.config.sampler import Sampler
@@ -146,7 +146,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="starts the run's folder")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     labels: Labels
-    data: Annotated[FolderData | TableData | FractionData | SceneData, Field(discriminator="name")]
+    data: Annotated[FolderData | TableData | FractionData, Field(discriminator="name")]
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     class_weights: ClassWeights = ClassWeights()

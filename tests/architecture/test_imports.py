@@ -16,7 +16,7 @@ LAYERS = (
     ("seg.labels",),
     ("seg.data.files", "seg.models", "seg.losses", "seg.metrics"),
     ("seg.data.masks",),
-    ("seg.data.samples", "seg.data.scenes"),
+    ("seg.data.samples",),
     ("seg.data.views",),
     ("seg.data.sampling",),
     ("seg.data.batches", "seg.balance"),
@@ -26,7 +26,7 @@ LAYERS = (
     ("seg.runs",),
     ("seg.training", "seg.inference"),
     ("seg.train", "seg.evaluate", "seg.predict"),
-    ("data_tools.checks", "data_tools.datasets", "data_tools.balance"),
+    ("data_tools.checks", "data_tools.datasets", "data_tools.balance", "data_tools.scenes"),
     ("data_tools",),
     ("experiments",),
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.scenes.scene import SCENE_LABELS, write_scenes
 from seg import build, train
 from seg.config import load_config
 
@@ -16,8 +17,10 @@ NARROW = ("training.epochs=1", "training.batch_size=2", "schedule.warmup_epochs=
 
 def data_overrides(config, folder):
     """Where the configuration's data is: drawn into `folder`, or the real data, where this machine has it."""
-    if config.data.name == "scenes":
-        return [f"data.root={folder / 'scenes'}", "data.train=4", "data.val=1", "data.test=1"]
+    if Path(config.data.root).name.startswith("scenes"):
+        splits = {"train": 4, "val": 1, "test": 1}
+        write_scenes(folder / "scenes", splits, 256, 0, multi_label=config.labels.multi_label)
+        return [f"data.root={folder / 'scenes'}"]
     root = REAL_DATA / Path(config.data.root).name
     if not root.is_dir():
         pytest.skip(f"the data of {config.name} is not on this machine")
@@ -44,6 +47,4 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
 
 
 def test_quickstart_names_the_scenes_classes_and_colours():
-    from seg.data.scenes.scene import SCENE_LABELS
-
     assert build.label_set(load_config(ROOT / "configs" / "quickstart.yaml")) == SCENE_LABELS

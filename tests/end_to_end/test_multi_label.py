@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS
+from data_tools.scenes.scene import write_scenes
 from seg import build, evaluate, predict, train
 from seg.balance import MultiLabelCounts, pos_weights
 from seg.config import load_config
 from seg.data.batches.loading import load_pair
 from seg.data.files.images import read_image
 from seg.data.masks.planes import MultiLabelEncoding, count_planes
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
 from seg.pictures.panels import GAP
@@ -28,7 +29,7 @@ NAMES = ATTRIBUTE_LABELS.names
 CONFIG = """
 name: tiny
 labels: {{names: [{names}], encoding: {{name: multi_label}}}}
-data: {{name: scenes, root: {root}/scenes, size: 64, train: 4, val: 2, test: 2}}
+data: {{name: folders, root: {root}/scenes}}
 input: {{crop: [32, 32]}}
 augmentation: {{horizontal_flip: 0.5, rotate: 10.0}}
 class_weights: {{scheme: inverse_frequency, cap: 20}}
@@ -42,6 +43,7 @@ output: {{overlays: 1}}
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("multi_label")
+    write_scenes(folder / "scenes", {"train": 4, "val": 2, "test": 2}, size=64, seed=0, multi_label=True)
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder, names=", ".join(NAMES)))
     return folder / "tiny.yaml"
 
@@ -145,6 +147,7 @@ def test_counts_of_the_other_kind_are_refused(tiny: Path, tmp_path: Path, capsys
 @pytest.mark.slow
 def test_the_shipped_configuration_learns_every_class(tmp_path: Path):
     config = Path(__file__).resolve().parents[2] / "configs/multi_label.yaml"
+    write_scenes(tmp_path / "scenes", {"train": 48, "val": 16, "test": 16}, size=256, seed=0, multi_label=True)
     overrides = [f"data.root={tmp_path / 'scenes'}", "training.epochs=6"]
     assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run"), *overrides]) == 0
     best = max(rows(tmp_path / "run"), key=lambda row: float(row["val_mean_iou"]))
