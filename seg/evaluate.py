@@ -137,9 +137,7 @@ def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> N
     """
     import keras
 
-    from seg import build
-
-    config, checkpoint, splits = run.config(), run.checkpoint(which), build.samples(run.config())
+    config, checkpoint, splits = run.config(), run.checkpoint(which), run.config().samples()
     if split not in splits:
         raise DataError(f"--split: got '{split}', which {run.path}'s data does not have; allowed: {', '.join(splits)}")
 
@@ -152,11 +150,11 @@ def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> N
     from seg.metrics.iou import scores
     from seg.training.segmenter import load_segmenter
 
-    confusion = build.confusion(config)
+    confusion = config.labels.confusion()
     model = load_segmenter(checkpoint)
-    model.compile(loss=build.plain_loss(config), metrics=[confusion])
+    model.compile(loss=config.labels.plain_loss(), metrics=[confusion])
     with user_errors():
-        batches = build.evaluation_data(config, splits[split], run.band_statistics())
+        batches = config.evaluation_data(splits[split], run.band_statistics())
         logs = model.evaluate(batches, verbose=0, return_dict=True)
     matrix = keras.ops.convert_to_numpy(confusion.matrix)
     results, resize = scores(matrix), config.input.resize

@@ -50,7 +50,6 @@ def predict(
         DataError: The run, the checkpoint or an image is at fault.
         ConfigError: `tile` and `overlap` do not go together.
     """
-    from seg import build
     from seg.runs.run_dir import RunDir
 
     if not 0 <= overlap < tile:
@@ -65,11 +64,11 @@ def predict(
     from seg.pictures.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
-    slices = getattr(config.data, "slices", None)
+    slices = config.data.slices
     predictor = FilePredictor(
         load_segmenter(checkpoint),
-        build.preprocessing(config, run.band_statistics()),
-        build.label_set(config),
+        config.input.preprocessing(run.band_statistics()),
+        config.labels.label_set(),
         overlay=overlay,
         out=out,
         tile=tile,

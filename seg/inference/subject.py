@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from seg import build
 from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.advisor import rare_classes
 from seg.config import Config
@@ -20,6 +19,7 @@ from seg.data.views.sources import evaluation_views, middle_view
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
 from seg.inference.predictor import Predictor
+from seg.inference.prior import posterior_weights
 from seg.inference.results import differences, split_results, telling_images
 from seg.inference.scoring import RuleScores, Scoring, fit_rules, score_split
 from seg.inference.settings import Settings
@@ -74,7 +74,7 @@ class Subject:
             DataError: The data has no such split, or is at fault.
             ConfigError: The settings do not go with the run's loss.
         """
-        splits = build.samples(config)
+        splits = config.samples()
         if settings.split not in splits:
             raise DataError(
                 f"--split: got '{settings.split}', which {path}'s data does not have; allowed: {', '.join(splits)}"
@@ -83,7 +83,7 @@ class Subject:
         posterior = None
         if settings.prior_correction:
             try:
-                posterior = build.posterior_weights(config, counts, by_class)
+                posterior = posterior_weights(config, counts, by_class)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
         samples, val = splits[settings.split], splits.get("val", [])
@@ -131,12 +131,12 @@ class Subject:
             scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()))
             scores = score_split(predictor, self._batches(self.samples), scoring)
         # A large raster comes in several views, whose sums are its own.
-        views = evaluation_views(self.samples, build.preprocessing(self.config, self.statistics))
+        views = evaluation_views(self.samples, self.config.input.preprocessing(self.statistics))
         owners = [relative_name(view.sample.image, self._root) for view in views]
         return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        yield from build.evaluation_data(self.config, samples, self.statistics).as_numpy_iterator()
+        yield from self.config.evaluation_data(samples, self.statistics).as_numpy_iterator()
 
     @property
     def _root(self) -> Path:
@@ -177,8 +177,8 @@ class Subject:
         """
         from seg.data.batches.loading import load_view
 
-        labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
-        preprocessing = build.preprocessing(self.config, self.statistics)
+        labels, encoding = self.config.labels.label_set(), self.config.labels.mask_encoding()
+        preprocessing = self.config.input.preprocessing(self.statistics)
         names, iou = self.image_names(), score_sums(scores.sums)["iou"]
         for index in self.rare()[:RARE_SHOWN]:
             for which, number in telling_images(scores.sums, index).items():

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seg import build
 from seg.config import Config, dump_config
 from seg.data.samples.pairs import Sample
 from seg.data.views.sources import evaluation_views
@@ -17,14 +16,14 @@ from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
 
 def run_board(config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation) -> SegmentationTensorBoard:
     """What writes the run's TensorBoard files."""
-    preprocessing = build.preprocessing(config, prepared.statistics)
+    preprocessing = config.input.preprocessing(prepared.statistics)
     views = evaluation_views(val, preprocessing)
     head, *rows = prepared.rows()
     rows = [rows[index] for index in np.argsort(prepared.counts.frequencies, kind="stable")]  # the rarest first
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return SegmentationTensorBoard(
         run.tensorboard,
-        build.label_set(config),
+        config.labels.label_set(),
         counts=prepared.counts,
         class_weights=prepared.weights,
         samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
@@ -36,6 +35,6 @@ def run_board(config: Config, run: RunDir, val: Sequence[Sample], prepared: Prep
             "config": f"```yaml\n{dump_config(config)}```",
             "resume": f"```\npython -m seg.train --resume {run.path}\n```",
         },
-        hparams=build.hyperparameters(config),
+        hparams=config.hyperparameters(),
         run_name=run.path.name,
     )

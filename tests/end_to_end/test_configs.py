@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.scenes.scene import SCENE_LABELS, write_scenes
-from seg import build, train
-from seg.config import load_config
+from seg import train
+from seg.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -33,12 +33,12 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
     overrides = [*NARROW, *data_overrides(config, tmp_path)]
     if config.input.crop:
         overrides.append("input.crops_per_image=1")
-    everything = build.samples
+    everything = Config.samples
 
     def four_of_each(config):
         return {split: samples[:4] for split, samples in everything(config).items()}
 
-    monkeypatch.setattr(build, "samples", four_of_each)
+    monkeypatch.setattr(Config, "samples", four_of_each)
     assert train.main(["--config", str(file), "--run-dir", str(tmp_path / "run"), *overrides]) == 0
     with (tmp_path / "run" / "log.csv").open(newline="") as log:
         (row,) = csv.DictReader(log)
@@ -47,4 +47,4 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
 
 
 def test_quickstart_names_the_scenes_classes_and_colours():
-    assert build.label_set(load_config(ROOT / "configs" / "quickstart.yaml")) == SCENE_LABELS
+    assert load_config(ROOT / "configs" / "quickstart.yaml").labels.label_set() == SCENE_LABELS

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_tools.scenes.attributes import ATTRIBUTE_LABELS
 from data_tools.scenes.scene import write_scenes
-from seg import build, evaluate, predict, train
+from seg import evaluate, predict, train
 from seg.balance import MultiLabelCounts, pos_weights
 from seg.config import load_config
 from seg.data.batches.loading import load_pair
@@ -83,10 +83,10 @@ def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
     assert evaluate.main([str(run), "--split", "test"]) == 0
     out = capsys.readouterr().out
     config = load_config(run / "config.yaml")
-    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
+    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), config.input.preprocessing()
     matrix, losses = np.zeros((6, 2, 2), np.int64), []
-    for sample in build.samples(config)["test"]:
-        image, mask = load_pair(sample, build.label_set(config), MultiLabelEncoding(), preprocessing)
+    for sample in config.samples()["test"]:
+        image, mask = load_pair(sample, config.labels.label_set(), MultiLabelEncoding(), preprocessing)
         logits = model.predict_on_batch(preprocessing.prepare(image)[None])[0]
         losses.append(float(binary_cross_entropy(mask[None], logits[None])))
         for k in range(6):
@@ -110,7 +110,7 @@ def test_predict_writes_planes_that_the_encoding_reads(run: Path, tmp_path: Path
     from seg.data.masks.reading import read_mask
 
     mask = read_mask(tmp_path / "masks/0000.tif", ATTRIBUTE_LABELS, MultiLabelEncoding())
-    preprocessing = build.preprocessing(load_config(run / "config.yaml"))
+    preprocessing = load_config(run / "config.yaml").input.preprocessing()
     model = load_segmenter(run / "checkpoints/best.keras")
     logits = model.predict_on_batch(preprocessing.prepare(read_image(image, 3))[None])[0]
     np.testing.assert_array_equal(mask, logits > 0)
