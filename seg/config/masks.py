@@ -6,7 +6,7 @@ A kind has `build(labels)`, and says what of the `labels` section does not go wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, get_args
 
 from pydantic import Field
 
@@ -209,3 +209,6 @@ def _index_problems(value: int, labels: Classes) -> Iterator[str]:
 MaskKind = Annotated[
     IndexMasks | PaletteMasks | ColourMasks | BinaryMasks | ValueMasks | MultiLabelMasks, Field(discriminator="name")
 ]
+KINDS: dict[str, type[Masks]] = {
+    get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(get_args(MaskKind)[0])
+}
