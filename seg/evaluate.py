@@ -103,12 +103,11 @@ class _Opened(NamedTuple):
     @property
     def preprocessing(self) -> Preprocessing:
         """What the model was trained to see."""
-        from seg import build
         from seg.runs.model_file import read_description
 
         if self.run is None:
             return read_description(self.checkpoint)[1]
-        return build.preprocessing(self.config, self.run.band_statistics())
+        return self.config.input.preprocessing(self.run.band_statistics())
 
 
 def _open(path: Path, which: str | None, config_file: Path | None) -> _Opened:
@@ -192,10 +191,8 @@ def evaluate_multi_label(opened: _Opened, split: str, folder: Path) -> None:
     """
     import keras
 
-    from seg import build
-
     path, checkpoint, config, _ = opened
-    splits = build.samples(config)
+    splits = config.samples()
     if split not in splits:
         raise DataError(f"--split: got '{split}', which {path}'s data does not have; allowed: {', '.join(splits)}")
 
@@ -208,11 +205,11 @@ def evaluate_multi_label(opened: _Opened, split: str, folder: Path) -> None:
     from seg.metrics.iou import scores
     from seg.training.segmenter import load_segmenter
 
-    confusion = build.confusion(config)
+    confusion = config.labels.confusion()
     model = load_segmenter(checkpoint, len(config.labels.class_names))
-    model.compile(loss=build.plain_loss(config), metrics=[confusion])
+    model.compile(loss=config.labels.plain_loss(), metrics=[confusion])
     with user_errors():
-        batches = build.evaluation_data(config, splits[split], opened.preprocessing)
+        batches = config.evaluation_data(splits[split], opened.preprocessing)
         logs = model.evaluate(batches, verbose=0, return_dict=True)
     matrix = keras.ops.convert_to_numpy(confusion.matrix)
     results, resize = scores(matrix), opened.preprocessing.resize

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seg import build
 from seg.balance import ClassCounts, MultiLabelCounts
 from seg.config import validate
 from seg.config.tree import Config
@@ -91,8 +90,8 @@ def test_the_default_loss_is_not_for_overlapping_classes():
 
 def test_one_class_is_enough():
     built = config(labels={"names": ["tree"], "encoding": {"name": "multi_label"}})
-    assert build.label_set(built).mask_axes == (1,)
-    assert build.network(built)[1].shape[-1] == 1
+    assert built.labels.label_set().mask_axes == (1,)
+    assert built.build_model()[1].shape[-1] == 1
 
 
 def counts() -> MultiLabelCounts:
@@ -109,10 +108,10 @@ def test_what_is_built():
         {"name": "dice", "coefficient": 0.5, "smooth": 2.0, "absent": "count"},
     ]
     built = config(loss=terms, class_weights={"scheme": "inverse_frequency", "cap": 5})
-    assert isinstance(build.mask_encoding(built), MultiLabelEncoding) and build.label_set(built).multi_label
-    weights = build.weights(built, counts())
+    assert isinstance(built.labels.mask_encoding(), MultiLabelEncoding) and built.labels.label_set().multi_label
+    weights = built.class_weights.build(counts())
     np.testing.assert_allclose(weights, [5, 1])  # 900 / 100, capped
-    (_, entropy), (coefficient, dice) = build.loss(built, weights).terms
+    (_, entropy), (coefficient, dice) = built.build_loss(weights).terms
     assert isinstance(entropy, BinaryCrossEntropy) and isinstance(dice, MultiLabelDice) and coefficient == 0.5
     assert entropy.get_config() == {
         "pos_weight": weights.tolist(),
@@ -122,20 +121,20 @@ def test_what_is_built():
         "name": "binary_cross_entropy",
     }
     assert dice.options["class_weights"] == weights.tolist() and dice.options["smooth"] == 2.0
-    assert isinstance(build.confusion(built), MultiLabelConfusion)
-    ((_, plain),) = build.plain_loss(built).terms
+    assert isinstance(built.labels.confusion(), MultiLabelConfusion)
+    ((_, plain),) = built.labels.plain_loss().terms
     assert isinstance(plain, BinaryCrossEntropy) and plain.options["pos_weight"] is None
     unweighted = config(loss=[{"name": "binary_cross_entropy", "weighted": False}])
-    assert build.loss(unweighted, weights).terms[0][1].options["pos_weight"] is None
+    assert unweighted.build_loss(weights).terms[0][1].options["pos_weight"] is None
 
 
 def test_manual_pos_weights():
     built = config(class_weights={"scheme": "manual", "manual": {"water": 3, "tree": 0.5}})
-    assert build.weights(built, counts()).tolist() == [0.5, 3]
-    assert build.weight_warnings(built, counts(), np.ones(2)) == []
+    assert built.class_weights.build(counts()).tolist() == [0.5, 3]
+    assert built.class_weights.warnings(counts(), np.ones(2)) == []
 
 
 def test_ordinary_classes_keep_their_metric_and_loss():
     single = config(**SINGLE, loss=[{"name": "cross_entropy"}])
-    assert isinstance(build.confusion(single), ConfusionMatrix)
-    assert isinstance(build.plain_loss(single).terms[0][1], CrossEntropy)
+    assert isinstance(single.labels.confusion(), ConfusionMatrix)
+    assert isinstance(single.labels.plain_loss().terms[0][1], CrossEntropy)
