@@ -76,9 +76,9 @@ def _start(args: argparse.Namespace) -> None:
     if args.config is not None and not any(path and path.is_file() for path in (args.model, args.against)):
         raise ConfigError("--config: has no effect with a run folder, which has its own; allowed: with a .keras file")
     opened = _open(args.model, args.checkpoint, args.config)
-    if args.out is None and opened.run is None:
+    folder = args.out or (opened.run.evaluation(settings.split) if opened.run else None)
+    if folder is None:
         raise ConfigError(f"--out: left out, and {args.model} is no run folder; allowed: a folder for the results")
-    folder = args.out or args.model / "evaluation" / settings.split
     if opened.config.labels.multi_label:
         if args.against is not None:
             raise ConfigError("--against: is not for classes that overlap; allowed: --split, --checkpoint, --out")

@@ -228,7 +228,6 @@ def tensorboard(
 ) -> SegmentationTensorBoard:
     """What writes the run's TensorBoard files."""
     from seg.data.views.sources import evaluation_views
-    from seg.training.class_board import CockpitLimits
     from seg.training.tensorboard import SegmentationTensorBoard
 
     views = evaluation_views(val, preprocessing)
@@ -243,7 +242,7 @@ def tensorboard(
         samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
         sample_names=[view.name for view in views],
         picture=preprocessing.shown,
-        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        limits=config.tensorboard,
         texts={
             "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
             "config": f"```yaml\n{dump_config(config)}```",
