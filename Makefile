@@ -69,6 +69,7 @@ test-jax: setup ## Install JAX into .venv, then run the tests of losses, metrics
 	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(BIN)/python -m pytest -n $(JOBS) tests/losses tests/metrics tests/models
 
 quickstart: setup ## Train on generated scenes: about a minute on 2 CPU cores
+	$(BIN)/python -m data_tools.make_scenes data/scenes
 	$(BIN)/python -m seg.train --config configs/quickstart.yaml
 
 schema: setup ## Write configs/schema.json, which editors use to check and complete the YAML files

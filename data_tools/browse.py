@@ -145,7 +145,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _source(arguments: argparse.Namespace) -> Source:
     from data_tools.checks.config_survey import survey
-    from seg.build import label_set, mask_encoding
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.overrides)
@@ -155,7 +154,7 @@ def _source(arguments: argparse.Namespace) -> Source:
     samples = [
         (split, sample) for split, some in found.splits.items() for sample in some if arguments.split in (None, split)
     ]
-    read = (label_set(config), mask_encoding(config), config.input.bands)
+    read = (config.labels.label_set(), config.labels.mask_encoding(), config.input.bands)
     return Source(found.root, samples, *read, config.name, config.input.nodata)
 
 

@@ -135,11 +135,10 @@ def _config_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')}: has no effect with --config, which says it")
     from data_tools.checks.config_survey import survey
-    from seg.build import label_set, mask_encoding
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.inputs)
-    read: dict[str, Any] = {"labels": label_set(config), "encoding": mask_encoding(config)}
+    read: dict[str, Any] = {"labels": config.labels.label_set(), "encoding": config.labels.mask_encoding()}
     read |= {"bands": config.input.bands, "nodata": config.input.nodata}
     return survey(config), read
 

@@ -24,8 +24,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.mask_writing import Conversion, convert_mask
-from seg.build import samples
-from seg.build.data import stored_encoding
 from seg.config.labels import Labels
 from seg.data.files.images import MASK_SUFFIXES, VOLUME_SUFFIXES
 from seg.data.files.storage import File, list_files, relative_name, write_bytes
@@ -118,7 +116,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             files += [(mask, relative_name(mask, Path(folder))) for mask in masks]
     elif config is not None:
         root = Path(config.data.root)
-        found = [whole_file(one.mask) for split in samples(config).values() for one in split]
+        found = [whole_file(one.mask) for split in config.samples().values() for one in split]
         files = [(mask, relative_name(mask, root)) for mask in found]
     else:
         raise ConfigError("MASKS: got none, allowed: a folder or URL of masks, or --config FILE")
@@ -138,7 +136,7 @@ def _writing(target: Labels) -> StoredEncoding:
 
 
 def _stored(labels: Labels) -> StoredEncoding:
-    encoding = stored_encoding(labels)
+    encoding = labels.encoding.build(labels)
     assert not isinstance(encoding, MultiLabelEncoding)  # refused by then
     return encoding
 

@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS, scene_attributes
+from data_tools.scenes.scene import MAX_SIZE, MIN_SIZE, SCENE_LABELS, SPLITS, draw_scene, scene_seed, write_scenes
 from seg.data.files.images import write_png
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS, scene_attributes
-from seg.data.scenes.scene import MAX_SIZE, MIN_SIZE, SCENE_LABELS, SPLITS, draw_scene, scene_seed, write_scenes
 from seg.errors import ConfigError, run_command
 from seg.pictures.overlay import colourise, legend
 

@@ -210,15 +210,14 @@ def _config_source(arguments: argparse.Namespace) -> Source:
     for option in ("num_classes", "class_names", "ignore_index", "encoding"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option.replace('_', '-')}: has no effect with --config, which says it")
-    from seg.build import label_set, mask_encoding, samples
     from seg.config import load_config
 
     config = load_config(arguments.config, arguments.inputs)
     splits: dict[str, list[File]] = {
-        split: [sample.mask for sample in found] for split, found in samples(config).items()
+        split: [sample.mask for sample in found] for split, found in config.samples().items()
     }
     root = Path(config.data.root)
-    return Source(splits, root, str(root.resolve()), label_set(config), mask_encoding(config))
+    return Source(splits, root, str(root.resolve()), config.labels.label_set(), config.labels.mask_encoding())
 
 
 def _console() -> Console:

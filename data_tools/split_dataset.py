@@ -34,8 +34,6 @@ from data_tools.datasets.manifest import (
     whole_file,
     write_manifest,
 )
-from seg.build import samples
-from seg.build.data import labels_and_encoding
 from seg.config import Config
 from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS, paired_samples, samples_from_table
@@ -103,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     _check(arguments)
     config, folders = config_and_inputs(arguments, arguments.inputs)
-    labels, encoding = labels_and_encoding(labels_from_options(arguments, config, arguments.encoding))
+    section = labels_from_options(arguments, config, arguments.encoding)
+    labels, encoding = section.label_set(), section.mask_encoding()
     pool = _placed(_grouped(_pool(arguments, config, folders), arguments), arguments)
     with _bar(len(pool.samples)) as advance:
         counts = count_samples(pool.samples, labels, encoding, threads=arguments.threads, progress=advance)
@@ -166,7 +165,7 @@ def _pool(arguments: argparse.Namespace, config: Config | None, folders: list[st
         return Pool(paired_samples(images.absolute(), masks.absolute(), arguments.mask_suffix), root)
     if config is None:
         raise ConfigError("IMAGES MASKS: got none, allowed: two folders, --tiles CSV or --config FILE")
-    return Pool([sample for split in samples(config).values() for sample in split], Path(config.data.root))
+    return Pool([sample for split in config.samples().values() for sample in split], Path(config.data.root))
 
 
 def _grouped(pool: Pool, arguments: argparse.Namespace) -> Pool:

@@ -27,7 +27,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
-from seg.config.labels import ColourMasks, IndexMasks, Labels, PaletteMasks
 from seg.data.files.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from seg.data.files.storage import write_bytes
 from seg.data.files.threads import in_order
@@ -117,7 +116,8 @@ def _plan(arguments: argparse.Namespace) -> TilePlan:
     if arguments.config is not None:
         if arguments.void is not None:
             raise ConfigError("--void: has no effect with --config, which says it")
-        void = void_values(load_config(arguments.config).labels)
+        labels = load_config(arguments.config).labels
+        void = labels.encoding.void_values(labels)
     elif arguments.void is not None:
         void = tuple(_value(text) for text in arguments.void)
     if arguments.masks is None and (void or arguments.mask_suffix):
@@ -125,14 +125,6 @@ def _plan(arguments: argparse.Namespace) -> TilePlan:
         raise ConfigError(f"{option}: has no effect without MASKS")
     size = (arguments.size[0], arguments.size[-1])
     return TilePlan(size, arguments.overlap, arguments.edge, arguments.min_labelled, void, arguments.compress)
-
-
-def void_values(labels: Labels) -> tuple[tuple[int, ...], ...]:
-    """The values, one or one a band, that mean void in the mask files of a configuration."""
-    if isinstance(labels.encoding, ColourMasks):
-        return labels.encoding.void_colours
-    first = (labels.ignore_index,) if isinstance(labels.encoding, IndexMasks | PaletteMasks) else ()
-    return tuple((value,) for value in (*first, *labels.ignore_values))
 
 
 def _value(text: str) -> tuple[int, ...]:

@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.grid import Cell, load_cells
-from seg import build
 from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.runs.run_dir import RunDir
@@ -111,7 +110,7 @@ def _check_folders(cells: Sequence[Cell]) -> None:
 def _check_split(cells: Sequence[Cell], split: str) -> None:
     """Refuses a split that some data does not have, which would else come out after its training."""
     for cell in {(cell.config.data, cell.config.labels.model_dump_json()): cell for cell in cells}.values():
-        splits = build.samples(cell.config)
+        splits = cell.config.samples()
         if split not in splits:
             raise ConfigError(
                 f"split: got '{split}', which the data of {cell.variant} does not have; allowed: {', '.join(splits)}"

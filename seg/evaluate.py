@@ -76,9 +76,9 @@ def _start(args: argparse.Namespace) -> None:
     if args.config is not None and not any(path and path.is_file() for path in (args.model, args.against)):
         raise ConfigError("--config: has no effect with a run folder, which has its own; allowed: with a .keras file")
     opened = _open(args.model, args.checkpoint, args.config)
-    if args.out is None and opened.run is None:
+    folder = args.out or (opened.run.evaluation(settings.split) if opened.run else None)
+    if folder is None:
         raise ConfigError(f"--out: left out, and {args.model} is no run folder; allowed: a folder for the results")
-    folder = args.out or args.model / "evaluation" / settings.split
     subject = _subject(opened, settings)
     other = None
     if args.against is not None:
@@ -98,12 +98,11 @@ class _Opened(NamedTuple):
     @property
     def preprocessing(self) -> Preprocessing:
         """What the model was trained to see."""
-        from seg import build
         from seg.runs.model_file import read_description
 
         if self.run is None:
             return read_description(self.checkpoint)[1]
-        return build.preprocessing(self.config, self.run.band_statistics())
+        return self.config.input.preprocessing(self.run.band_statistics())
 
 
 def _open(path: Path, which: str | None, config_file: Path | None) -> _Opened:

@@ -64,7 +64,7 @@ def predict(
     if not 0 <= overlap < tile:
         raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
     checkpoint, run = open_model(model, which)
-    slices = getattr(run.config().data, "slices", None) if run else None
+    slices = run.config().data.slices if run else None
     images = find_images(inputs)
     for path in filter(is_nifti, images if run is None else []):
         raise DataError(f"{path}: is a volume, whose axis {model} does not say; allowed: with a run folder")

@@ -71,10 +71,9 @@ def train(config: Config, run: RunDir) -> None:
     Raises:
         DataError: The data, a stored artefact or the run folder is at fault.
     """
-    from seg import build
     from seg.training.preparation import prepare
 
-    splits = build.samples(config)
+    splits = config.samples()
     prepared = prepare(config, run, splits["train"], console)
 
     from seg.runs.hardware import start_tensorflow
@@ -88,13 +87,13 @@ def train(config: Config, run: RunDir) -> None:
     model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        preprocessing = build.preprocessing(config, prepared.statistics)
-        val = build.evaluation_data(config, splits["val"], preprocessing)
+        preprocessing = config.input.preprocessing(prepared.statistics)
+        val = config.evaluation_data(splits["val"], preprocessing)
         if not finished(config, log):
             board = tensorboard(config, run, splits["val"], prepared, preprocessing)
             drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
             model.fit(
-                build.training_data(config, splits["train"], len(log), drawn_by, prepared.statistics),
+                config.training_data(splits["train"], len(log), drawn_by, prepared.statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
@@ -129,7 +128,6 @@ def build_model(
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
 
-    from seg import build
     from seg.runs.hardware import environment, precision_policy
     from seg.training.segmenter import Segmenter
 
@@ -137,13 +135,13 @@ def build_model(
     run.write_json("environment.json", environment(num_gpus, policy))
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(config.seed)
-    confusion = build.confusion(config)
-    model = Segmenter(*build.network(config))
+    confusion = config.labels.confusion()
+    model = Segmenter(*config.build_model())
     model.compile(
-        optimizer=build.optimizer(config, steps),
-        loss=build.loss(config, weights),
+        optimizer=config.build_optimizer(steps),
+        loss=config.build_loss(weights),
         metrics=[confusion],
-        online_weights=build.online_weights(config),
+        online_weights=config.class_weights.build_online(config.labels.label_set()),
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
@@ -208,11 +206,10 @@ def callbacks(
     preprocessing: Preprocessing,
 ) -> list[keras.callbacks.Callback]:
     """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
-    from seg import build
     from seg.runs.model_file import describe
     from seg.training import callbacks as on
 
-    described = describe(build.label_set(config), preprocessing)
+    described = describe(config.labels.label_set(), preprocessing)
     patience = config.training.early_stopping
     history = [float(row[on.MONITOR]) for row in log]
     return [
@@ -229,9 +226,7 @@ def tensorboard(
     config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation, preprocessing: Preprocessing
 ) -> SegmentationTensorBoard:
     """What writes the run's TensorBoard files."""
-    from seg import build
     from seg.data.views.sources import evaluation_views
-    from seg.training.class_board import CockpitLimits
     from seg.training.tensorboard import SegmentationTensorBoard
 
     views = evaluation_views(val, preprocessing)
@@ -240,19 +235,19 @@ def tensorboard(
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return SegmentationTensorBoard(
         run.tensorboard,
-        build.label_set(config),
+        config.labels.label_set(),
         counts=prepared.counts,
         class_weights=prepared.weights,
         samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
         sample_names=[view.name for view in views],
         picture=preprocessing.shown,
-        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        limits=config.tensorboard,
         texts={
             "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
             "config": f"```yaml\n{dump_config(config)}```",
             "resume": f"```\npython -m seg.train --resume {run.path}\n```",
         },
-        hparams=build.hyperparameters(config),
+        hparams=config.hyperparameters(),
         run_name=run.path.name,
     )
 

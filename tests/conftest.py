@@ -58,7 +58,7 @@ def seeded() -> None:
 TINY_CONFIG = """
 name: tiny
 labels: {{names: [field, forest, water, road, building, boat, solar_panel]}}
-data: {{name: scenes, root: {root}/scenes, size: 64, train: 4, val: 2, test: 2}}
+data: {{name: folders, root: {root}/scenes}}
 input: {{crop: [32, 32]}}
 augmentation: {{horizontal_flip: 0.5, brightness: 0.1}}
 class_weights: {{scheme: inverse_sqrt, online: 0.9}}
@@ -75,7 +75,10 @@ output: {{root: {root}/runs, overlays: 1}}
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration that trains in seconds, with dropout, augmentation, online class weights, pixel weights and a
     schedule for resuming to reproduce."""
+    from data_tools.scenes.scene import write_scenes
+
     folder = tmp_path_factory.mktemp("tiny")
+    write_scenes(folder / "scenes", {"train": 4, "val": 2, "test": 2}, size=64, seed=0)
     (folder / "tiny.yaml").write_text(TINY_CONFIG.format(root=folder), encoding="utf-8")
     return folder / "tiny.yaml"
 

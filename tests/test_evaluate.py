@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seg import build, evaluate
-from seg.config import dump_config, load_config
+from seg import evaluate
+from seg.config import Config, dump_config, load_config
 from seg.data.batches.loading import load_pair
 from seg.inference.sliding_window import predict_logits
 from seg.inference.views import predict_views
@@ -34,10 +34,10 @@ def test_scores_equal_those_of_a_loop_over_the_split(run, capsys):
     code, out, _ = command(capsys, run, "--split", "test")
     assert code == 0
     config = load_config(run / "config.yaml")
-    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
+    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), config.input.preprocessing()
     matrix = np.zeros((7, 7), np.int64)
-    for sample in build.samples(config)["test"]:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
+    for sample in config.samples()["test"]:
+        image, mask = load_pair(sample, config.labels.label_set(), config.labels.mask_encoding(), preprocessing)
         prediction = model.predict_on_batch(preprocessing.prepare(image)[None])[0].argmax(-1)
         matrix += confusion_matrix(mask, prediction, 7, 255)
     metrics = json.loads((run / "evaluation/test/metrics.json").read_text())
@@ -148,10 +148,10 @@ def test_views_and_tiles_are_used(run, capsys, tmp_path):
     assert (metrics["tta"], metrics["tile"], metrics["overlap"]) == ("d4", 48, 16)
     assert not (run / "evaluation").exists()
     config = load_config(run / "config.yaml")
-    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
+    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), config.input.preprocessing()
     matrix = np.zeros((7, 7), np.int64)
-    for sample in build.samples(config)["test"]:
-        image, mask = load_pair(sample, build.label_set(config), build.mask_encoding(config), preprocessing)
+    for sample in config.samples()["test"]:
+        image, mask = load_pair(sample, config.labels.label_set(), config.labels.mask_encoding(), preprocessing)
 
         def tiled(images):
             return np.stack([predict_logits(model, one, tile=48, overlap=16) for one in images])
@@ -268,8 +268,8 @@ def test_a_broken_checkpoint(run, capsys):
 
 
 def test_a_split_that_the_data_does_not_have(run, capsys, monkeypatch):
-    everything = build.samples
-    monkeypatch.setattr(build, "samples", lambda config: {"train": everything(config)["train"]})
+    everything = Config.samples
+    monkeypatch.setattr(Config, "samples", lambda config: {"train": everything(config)["train"]})
     code, _, err = command(capsys, run, "--split", "test")
     assert code == 2
     assert err == f"error: --split: got 'test', which {run}'s data does not have; allowed: train\n"
@@ -277,7 +277,7 @@ def test_a_split_that_the_data_does_not_have(run, capsys, monkeypatch):
 
 def test_a_broken_image_is_named(run, capsys):
     config = load_config(run / "config.yaml")
-    image = build.samples(config)["test"][0].image
+    image = config.samples()["test"][0].image
     whole = image.read_bytes()
     try:
         image.write_bytes(whole[: len(whole) // 2])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seg import build, predict
+from seg import predict
 from seg.config import load_config
 from seg.data.files.images import read_image
 from seg.runs.model_file import MEMBER, describe, read_description, save_model
@@ -34,7 +34,7 @@ def test_masks_are_the_models_arg_max_at_any_size(trained_run, tmp_path, capsys)
     assert code == 0
     assert out.startswith(f"2 masks in {tmp_path / 'out/masks'}")
     config = load_config(trained_run / "config.yaml")
-    model, preprocessing = load_segmenter(trained_run / "checkpoints/best.keras"), build.preprocessing(config)
+    model, preprocessing = load_segmenter(trained_run / "checkpoints/best.keras"), config.input.preprocessing()
     for path in (odd, small):
         image = read_image(path, 3)
         expected = model.predict_on_batch(preprocessing.prepare(image)[None])[0].argmax(-1)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seg import build, train
+from seg import train
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.runs.model_file import read_description
@@ -52,7 +52,7 @@ def test_checkpoints_hold_classes_and_preprocessing(trained_run, tiny_config):
     config = load_config(tiny_config)
     for name in ("best", "last"):
         described = read_description(trained_run / f"checkpoints/{name}.keras")
-        assert described == (build.label_set(config), build.preprocessing(config))
+        assert described == (config.labels.label_set(), config.input.preprocessing())
 
 
 def test_the_configuration_loads_equal(trained_run, tiny_config):
@@ -273,10 +273,9 @@ def test_counts_of_other_masks_are_refused(trained_run, tiny_config, tmp_path, c
 
 def test_counts_of_the_same_masks_are_taken(trained_run, tiny_config, capsys):
     config = load_config(tiny_config, [f"class_weights.counts={trained_run / 'counts.json'}"])
-    from seg import build
 
     run = RunDir(tiny_config.parent / "never_made")
-    counts = count_classes(config, run, build.samples(config)["train"], Console(quiet=True))
+    counts = count_classes(config, run, config.samples()["train"], Console(quiet=True))
     assert counts.pixel_counts.tolist() == ClassCounts.load(trained_run / "counts.json").pixel_counts.tolist()
 
 

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import assert_never
-
 from data_tools.checks.survey import Survey, survey_folders, survey_fractions, survey_table
 from data_tools.checks.volumes import survey_slices
-from seg.build.data import data_root
-from seg.config.data import FolderData, FractionData, SceneData, TableData
-from seg.config.tree import Config
+from seg.config import Config
+from seg.config.data import Listing
 
 
 def survey(config: Config) -> Survey:
-    """The pairs of each split and what is wrong with the list; generated scenes are drawn first, where there are none.
+    """The pairs of each split and what is wrong with the list.
 
-    Volumes are cut into slices after they were split, as `seg.build.samples` does.
+    Volumes are cut into slices after they were split, as `Config.samples` does.
 
     Raises:
         DataError: There is nothing to list: no root, no folder of images, or a table of another shape.
     """
-    data = config.data
-    found = _listed(data, data_root(config))
-    if isinstance(data, SceneData) or data.slices is None:
-        return found
-    return survey_slices(found, data.slices.axis)
-
-
-def _listed(data: FolderData | TableData | FractionData | SceneData, root: Path) -> Survey:
-    match data:
-        case FolderData():
-            return survey_folders(root, data.images, data.masks, data.mask_suffix)
-        case SceneData():
-            return survey_folders(root)
-        case TableData():
-            return survey_table(root, root / data.table)
-        case FractionData():
-            return survey_fractions(
-                root,
-                data.images,
-                data.masks,
-                data.mask_suffix,
-                fractions=data.fractions(),
-                seed=data.seed,
-                block_size=data.block_size,
-            )
-        case _ as never:
-            assert_never(never)
+    found = config.data.listed(Listing(survey_folders, survey_table, survey_fractions), config.data_root())
+    slices = config.data.slices
+    return found if slices is None else survey_slices(found, slices.axis)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg.config import load_config, validate
+from seg.config import Config, load_config, validate
 from seg.config.labels import Labels
-from seg.config.tree import Config
+from seg.config.masks import KINDS
 from seg.errors import ConfigError
 
-ENCODINGS = ("index", "palette", "colour", "binary", "values")
+ENCODINGS = tuple(name for name, kind in KINDS.items() if not kind.multi_label)
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +76,11 @@ def labels_from_options(arguments: argparse.Namespace, config: Config | None, en
         "values": arguments.values and dict(map(_value, arguments.values)),
     }
     tree["encoding"] = {"name": name}
-    for key in {"colour": ("void_colours", "tolerance"), "binary": ("threshold",), "values": ("values",)}.get(name, ()):
-        value = given[key] if given[key] is not None else known.get(key)
-        if value is not None:
+    for key in KINDS[name].model_fields:
+        value = given[key] if given.get(key) is not None else known.get(key)
+        if key in given and value is not None:
             tree["encoding"][key] = value
-    if name == "colour":
+    if name in ENCODINGS and not KINDS[name].ignores_values:
         tree["ignore_values"] = []
     return _checked(tree)
 

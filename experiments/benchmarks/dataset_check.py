@@ -23,7 +23,7 @@ import numpy as np
 
 from data_tools.checks.duplicates import near
 from data_tools.checks.look import Look
-from seg.data.scenes.scene import SCENE_LABELS, draw_scene
+from data_tools.scenes.scene import SCENE_LABELS, draw_scene
 
 SIDE, SCENES, SCENE_SIDE, THREADS = 256, 24, 768, 2
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}

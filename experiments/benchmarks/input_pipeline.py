@@ -41,11 +41,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from data_tools.scenes.scene import draw_scene
 from seg.data.batches.pixel_cache import PixelCache
 from seg.data.files.images import write_png
 from seg.data.masks.reading import IndexEncoding, write_mask
 from seg.data.samples.pairs import Sample, samples_from_folders
-from seg.data.scenes.scene import draw_scene
 from seg.data.views.transforms import Augmentation
 from seg.labels import LabelSet
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from seg.config.section import Problem
 from seg.config.tree import Config
+from seg.section import Problem
 
 
 def validation_problems(error: ValidationError, key: str, section: Any) -> list[Problem]:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from seg.config.losses import BinaryCrossEntropyTerm, DiceTerm, OverlapTerm
+from seg.config.balance import ClassWeights
 from seg.config.messages import unknown_key, validation_problems
 from seg.config.sampler import Sampler
-from seg.config.section import Problem, Section
-from seg.config.tree import ClassWeights, Config, CosineSchedule
+from seg.config.tree import Config
 from seg.errors import ConfigError
+from seg.section import Problem, Section
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:
@@ -79,11 +79,8 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             "augmentation.colour_jitter",
             f"is for 3-band 8-bit images (input.bands is {bands}), allowed: 0; for these images: {others}",
         )
-    if isinstance(schedule, CosineSchedule) and training and schedule.warmup_epochs >= training.epochs:
-        yield (
-            "schedule.warmup_epochs",
-            f"got {schedule.warmup_epochs}, allowed: less than training.epochs ({training.epochs})",
-        )
+    if schedule and training:
+        yield from (("schedule." + key, text) for key, text in schedule.training_problems(training.epochs))
     yield from _multi_label_problems(sections)
     model = sections.get("model")
     if labels and model and model.one_logit and len(labels.class_names) != 2:
@@ -109,7 +106,7 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     sampler = sections.get("sampler")
     if sampler:
         yield from (("sampler." + key, text) for key, text in _sampler_problems(sampler, sections))
-    if loss and borders and all(isinstance(term, OverlapTerm) for term in loss):
+    if loss and borders and not any(term.weighs_pixels for term in loss):
         yield (
             "pixel_weights",
             "has no effect: no loss term weighs pixels, allowed: with cross_entropy, focal or top_k_cross_entropy",
@@ -150,7 +147,7 @@ def _multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if not labels.multi_label:
         for index, term in enumerate(loss):
-            if isinstance(term, BinaryCrossEntropyTerm):
+            if not term.takes_one_class:
                 yield (
                     f"loss.{index}.name",
                     "got 'binary_cross_entropy', allowed with labels.encoding multi_label only; for two classes "
@@ -158,7 +155,7 @@ def _multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
                 )
         return
     for index, term in enumerate(loss):
-        if not isinstance(term, BinaryCrossEntropyTerm | DiceTerm):
+        if not term.takes_overlap:
             yield (
                 f"loss.{index}.name",
                 f"got '{term.name}', which is of one class a pixel; allowed with labels.encoding multi_label: "

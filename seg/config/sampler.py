@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from seg.config.section import Positive, Probability, Problem, Section
+from seg.section import Positive, Probability, Problem, Section
+
+if TYPE_CHECKING:
+    from seg.data.sampling import sampler
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -20,12 +23,28 @@ class RepeatFactorImages(Section):
         description="t: classes in a smaller share of the images are repeated, sqrt(t / share) times"
     )
 
+    def build(self, class_names: Sequence[str]) -> sampler.RepeatFactor:
+        from seg.data.sampling.sampler import RepeatFactor
+
+        return RepeatFactor(self.threshold)
+
+    def class_names(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
 
 class ClassPresenceImages(Section):
     """A class by weight, then one of the images that hold it."""
 
     name: Literal["class_presence"]
     weights: dict[str, Positive] = Field({}, description="by class name; a class that is left out has 1")
+
+    def build(self, class_names: Sequence[str]) -> sampler.ClassPresence:
+        from seg.data.sampling.sampler import ClassPresence
+
+        return ClassPresence(by_class(self.weights, class_names, others=1.0))
+
+    def class_names(self) -> Iterator[tuple[str, str]]:
+        yield from (("weights", name) for name in self.weights)
 
 
 class AimedCrops(Section):
@@ -36,6 +55,11 @@ class AimedCrops(Section):
     jitter: Probability = Field(
         0.8, description="how far from the crop's centre the pixel may lie; 0: in the centre, 1: anywhere in the crop"
     )
+
+    def build(self, class_names: Sequence[str]) -> sampler.CropTargets:
+        from seg.data.sampling.sampler import CropTargets
+
+        return CropTargets(self.share, by_class(self.classes, class_names), self.jitter)
 
     def problems(self) -> Iterator[Problem]:
         if not self.classes:
@@ -81,10 +105,21 @@ class Sampler(Section):
     crops: AimedCrops | None = Field(None, description="crops that are aimed at a class; left out: none")
     copy_paste: CopyPaste | None = Field(None, description="objects of other images; left out: none")
 
+    def summary(self) -> str:
+        """`repeat_factor, crops 0.5, copy_paste 0.3`: the parts that there are."""
+        parts: list[str] = []
+        if self.images:
+            parts.append(self.images.name)
+        if self.crops:
+            parts.append(f"crops {self.crops.share:g}")
+        if self.copy_paste:
+            parts.append(f"copy_paste {self.copy_paste.probability:g}")
+        return ", ".join(parts)
+
     def class_names(self) -> Iterator[tuple[str, str]]:
         """(key, class name) of every class that the section names."""
-        if isinstance(self.images, ClassPresenceImages):
-            yield from (("images.weights", name) for name in self.images.weights)
+        if self.images:
+            yield from ((f"images.{key}", name) for key, name in self.images.class_names())
         if self.crops:
             yield from (("crops.classes", name) for name in self.crops.classes)
         if self.copy_paste:
@@ -97,3 +132,8 @@ class Sampler(Section):
             yield "images", "missing, as are crops and copy_paste: the section has no effect"
         if self.images is not None and self.crops is not None and self.crops.share == 1:
             yield "images", "has no effect: every crop is aimed (sampler.crops.share is 1)"
+
+
+def by_class(given: Mapping[str, float], class_names: Sequence[str], others: float = 0.0) -> tuple[float, ...]:
+    """(C,) of what is given by class name."""
+    return tuple(given.get(name, others) for name in class_names)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from seg.config.section import Problem, Section
+from seg.section import Problem, Section
 
 
 class TensorBoard(Section):

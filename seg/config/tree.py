@@ -1,143 +1,44 @@
-"""The whole tree of a configuration, and its sections on balance, model and training. `seg.config` loads it."""
+"""The whole tree of a configuration, and what is built from several of its sections. `seg.config` loads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from seg.config.data import Augmentation, FolderData, FractionData, Input, SceneData, TableData
+from seg.config.balance import BorderWeights, ClassWeights
+from seg.config.data import DataKind, Listing
+from seg.config.input import Augmentation, Input
 from seg.config.labels import Labels
 from seg.config.losses import CrossEntropyTerm, LossTerm
+from seg.config.model import UNet
 from seg.config.sampler import Sampler
-from seg.config.section import Positive, Problem, Section
 from seg.config.tensorboard import TensorBoard
+from seg.config.training import Adam, AdamW, ConstantSchedule, CosineSchedule, Output, Training
+from seg.errors import DataError
+from seg.section import Section, Value
 
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
 
-# --- balance, model ---------------------------------------------------------------------------------------------------
-class ClassWeights(Section):
-    """One weight a class from the pixel counts of the training masks (formulas: seg/balance/weights.py)."""
+    from seg.data.batches.pixel_cache import PixelCache
+    from seg.data.samples.pairs import Sample, Splits
+    from seg.data.sampling.copy_paste import CopyPaste
+    from seg.data.sampling.sampler import Sampler as DrawingSampler
+    from seg.data.views import border_map, transforms
+    from seg.data.views.band_statistics import BandStatistics
+    from seg.data.views.preprocessing import Preprocessing
+    from seg.losses.combined import Combined
 
-    scheme: Literal[
-        "uniform",
-        "inverse_frequency",
-        "inverse_square",
-        "inverse_sqrt",
-        "median_frequency",
-        "log_frequency",
-        "effective_number",
-        "manual",
-    ] = "uniform"
-    normalize: Literal["mean_one", "sum_one", "sum_classes", "none"] = Field(
-        "mean_one", description="mean_one: the mean weight over pixels is 1, so that the loss keeps its scale"
-    )
-    cap: Annotated[float, Field(gt=1)] | None = Field(None, description="largest ratio between two weights")
-    manual: dict[str, Annotated[float, Field(ge=0)]] | None = Field(None, description="weight by class name")
-    beta: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = Field(
-        None, description="effective_number only; auto: (M - 1) / M for M units"
-    )
-    unit: Literal["images", "pixels"] | None = Field(None, description="effective_number only: what is counted")
-    online: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="momentum of a moving average over batches whose counts replace those of all masks"
-    )
-    counts: str | None = Field(None, description="a counts.json of these training masks; left out: they are counted")
-
-    def problems(self) -> Iterator[Problem]:
-        for key, scheme in (("manual", "manual"), ("beta", "effective_number"), ("unit", "effective_number")):
-            given = getattr(self, key) is not None
-            if given and self.scheme != scheme:
-                yield key, f"has no effect with scheme '{self.scheme}', allowed only with '{scheme}'"
-            if not given and self.scheme == scheme:
-                yield key, f"missing; scheme '{scheme}' needs it"
-        if self.scheme in ("uniform", "manual") and self.online is not None:
-            yield "online", f"has no effect with scheme '{self.scheme}', whose weights do not come from counts"
-        if self.scheme == "uniform" and self.cap is not None:
-            yield "cap", "has no effect with scheme 'uniform', whose weights are equal"
-        if self.manual is not None and not any(self.manual.values()):
-            yield "manual", "every weight is 0, allowed: at least one above 0"
-
-
-class BorderWeights(Section):
-    """The U-Net paper's border map: pixels in narrow gaps between objects weigh up to 1 + strength."""
-
-    name: Literal["border"]
-    classes: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="their connected pixels are the objects"
-    )
-    strength: Positive = Field(10.0, description="w0: what the narrowest gap weighs beside the 1 of other pixels")
-    sigma: Positive = Field(5.0, description="width of the gaps that weigh more, in pixels of the mask file")
-
-    def problems(self) -> Iterator[Problem]:
-        for name in sorted({name for name in self.classes if self.classes.count(name) > 1}):
-            yield "classes", f"'{name}' stands twice, allowed: each class once"
-
-
-class UNet(Section):
-    """U-Net (Ronneberger 2015)."""
-
-    name: Literal["unet"]
-    depth: Annotated[int, Field(ge=1, le=7)] = Field(4, description="halvings of the resolution")
-    base_filters: Annotated[int, Field(ge=1, le=512)] = Field(32, description="filters at full resolution")
-    norm: Literal["batch", "group", "none"] = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of feature maps at the two deepest levels")
-    upsampling: Literal["transpose", "bilinear"] = "transpose"
-    one_logit: bool = Field(False, description="one output with a sigmoid; two classes only")
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-class Adam(Section):
-    """Adam (Kingma & Ba 2015)."""
-
-    name: Literal["adam"]
-    learning_rate: Positive = 1e-3
-
-
-class AdamW(Section):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-
-    name: Literal["adamw"]
-    learning_rate: Positive = 1e-3
-    weight_decay: Positive = 1e-4
-
-
-class ConstantSchedule(Section):
-    """The learning rate stays as it is."""
-
-    name: Literal["constant"]
-
-
-class CosineSchedule(Section):
-    """A linear rise over the warm-up epochs, then a cosine to `final_fraction` of the learning rate."""
-
-    name: Literal["cosine"]
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    final_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class Training(Section):
-    """How long, how much at once, how precisely."""
-
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
-        "auto", description="auto: mixed_bfloat16 on a GPU or a CPU with bfloat16 units, else float32"
-    )
-    early_stopping: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="epochs without a better validation mean IoU before training ends"
-    )
-    workers: Annotated[int, Field(ge=1)] | None = Field(None, description="data threads; left out: one a core")
-
-    def problems(self) -> Iterator[Problem]:
-        if self.early_stopping is not None and self.early_stopping >= self.epochs:
-            yield "early_stopping", f"got {self.early_stopping}, which has no effect in {self.epochs} epochs"
-
-
-class Output(Section):
-    """Where a run's folder is made and what is drawn."""
-
-    root: str = Field("runs", description="the run's folder is root/<name>-<date>-<time>")
-    overlays: Annotated[int, Field(ge=0, le=64)] = Field(4, description="validation samples drawn in TensorBoard")
+# What draws the folders that the shipped configurations on generated scenes have as data.root.
+DRAWN_BY = {
+    "data/scenes": "python -m data_tools.make_scenes data/scenes",
+    "data/scenes_multi_label": "python -m data_tools.make_scenes data/scenes_multi_label --multi-label",
+}
 
 
 class Config(Section):
@@ -146,7 +47,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="starts the run's folder")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     labels: Labels
-    data: Annotated[FolderData | TableData | FractionData | SceneData, Field(discriminator="name")]
+    data: DataKind
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     class_weights: ClassWeights = ClassWeights()
@@ -159,3 +60,144 @@ class Config(Section):
     training: Training
     output: Output = Output()
     tensorboard: TensorBoard = TensorBoard()
+
+    # --- samples and batches ------------------------------------------------------------------------------------------
+    def data_root(self) -> Path:
+        """The folder that holds the data.
+
+        Raises:
+            DataError: There is no such folder.
+        """
+        root = Path(self.data.root)
+        if not root.is_dir():
+            command = DRAWN_BY.get(root.as_posix())
+            hint = f"; to draw the generated scenes: {command}" if command else ""
+            got = f"data.root: got '{root}', which is no folder"
+            raise DataError(f"{got}; allowed: the folder that holds the data{hint}")
+        return root
+
+    def samples(self) -> Splits:
+        """The image/mask pairs of each split, sizes compared."""
+        from seg.data.files.reading import image_size
+        from seg.data.masks.planes import planes_size
+        from seg.data.samples import pairs
+        from seg.data.samples.slices import expand_slices, refuse_volumes
+
+        how = Listing(pairs.samples_from_folders, pairs.samples_from_table, pairs.samples_from_fractions)
+        splits = self.data.listed(how, self.data_root())
+        if self.data.slices is not None:
+            splits = expand_slices(splits, self.data.slices.axis)
+        else:
+            refuse_volumes(splits)
+        for members in splits.values():
+            pairs.check_pairs(members)
+        pairs.check_sizes(splits, image_size, planes_size if self.labels.multi_label else image_size)
+        return splits
+
+    def build_augmentation(self) -> transforms.Augmentation:
+        """The random changes of training images, the crop among them."""
+        return self.augmentation.build(self.input, self.labels.ignore_index)
+
+    def build_pixel_weights(self) -> border_map.BorderWeights | None:
+        """What weighs the pixels of a training mask; None where they weigh alike."""
+        return None if self.pixel_weights is None else self.pixel_weights.build(self.labels.class_names)
+
+    def build_cache(self) -> PixelCache | None:
+        """What keeps decoded training images and masks; None where they are decoded each time."""
+        if self.input.cache is None:
+            return None
+        labels = self.labels.label_set()
+        return self.input.cache.build(
+            repr((self.input.bands, self.labels.mask_encoding(), labels.colours, labels.ignore_index))
+        )
+
+    def training_data(
+        self,
+        samples: Sequence[Sample],
+        first_epoch: int = 0,
+        drawn_by: tuple[DrawingSampler, CopyPaste | None] | None = None,
+        statistics: BandStatistics | None = None,
+    ) -> tf.data.Dataset:
+        """The training batches from `first_epoch` on, as one stream over the epochs.
+
+        Args:
+            samples: Of the training split.
+            first_epoch: Epochs that are left out.
+            drawn_by: What `seg.training.sampling` makes of the section `sampler`.
+            statistics: Of the bands of the training images, where values are normalised by them.
+
+        Raises:
+            ValueError: The configuration has a sampler and `drawn_by` is None.
+        """
+        if self.sampler is not None and drawn_by is None:
+            raise ValueError("drawn_by: got None, allowed with a sampler in the configuration: that of `sampling`")
+        built_sampler, copied = drawn_by or (None, None)
+        from seg.data.batches.dataset import training_batches
+
+        return training_batches(
+            samples,
+            self.labels.label_set(),
+            self.labels.mask_encoding(),
+            self.input.preprocessing(statistics),
+            self.build_augmentation(),
+            pixel_weights=self.build_pixel_weights(),
+            sampler=built_sampler,
+            copy_paste=copied,
+            cache=self.build_cache(),
+            batch_size=self.training.batch_size,
+            seed=self.seed,
+            epochs=self.training.epochs,
+            first_epoch=first_epoch,
+            crops_per_image=self.input.crops_per_image,
+            workers=self.training.workers,
+        )
+
+    def evaluation_data(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> tf.data.Dataset:
+        """One pass over whole images as `preprocessing` makes them, large rasters in tiles."""
+        from seg.data.batches.dataset import evaluation_batches
+
+        return evaluation_batches(
+            samples,
+            self.labels.label_set(),
+            self.labels.mask_encoding(),
+            preprocessing,
+            batch_size=self.training.batch_size,
+            workers=self.training.workers,
+        )
+
+    # --- model, loss, optimizer ---------------------------------------------------------------------------------------
+    def build_model(self) -> tuple[Any, Any]:
+        """The model's symbolic images and logits."""
+        return self.model.build(self.input.num_bands, len(self.labels.class_names))
+
+    def build_loss(self, class_weights: np.ndarray) -> Combined:
+        """The weighted sum of the terms."""
+        from seg.losses.combined import Combined
+
+        labels = self.labels.label_set()
+        return Combined([(term.coefficient, term.build(labels, class_weights)) for term in self.loss])
+
+    def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        """The optimizer with its learning-rate schedule, which counts in steps."""
+        peak = self.optimizer.learning_rate
+        return self.optimizer.build(self.schedule.build(peak, self.training.epochs, steps_per_epoch))
+
+    # --- for people ---------------------------------------------------------------------------------------------------
+    def hyperparameters(self) -> dict[str, Value]:
+        """The settings that people vary, flat, for the HParams tab of TensorBoard.
+
+        Those of the run: not which data and classes, not where output goes. What is left out is an empty text.
+        """
+        return {
+            "seed": self.seed,
+            "loss": " + ".join(term.summary() for term in self.loss),
+            "class_weights": self.class_weights.summary(),
+            "sampler": self.sampler.summary() if self.sampler else "",
+            "pixel_weights": self.pixel_weights.name if self.pixel_weights else "",
+            **self.optimizer.hyperparameters(),
+            **self.schedule.hyperparameters(),
+            **self.model.hyperparameters(),
+            **self.input.hyperparameters(),
+            "batch_size": self.training.batch_size,
+            "epochs": self.training.epochs,
+        }

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from seg import build
 from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.balance.advisor import rare_classes
 from seg.config import Config
@@ -20,6 +19,7 @@ from seg.data.views.sources import evaluation_views, middle_view
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
 from seg.inference.predictor import Predictor
+from seg.inference.prior import posterior_weights
 from seg.inference.results import differences, split_results, telling_images
 from seg.inference.scoring import RuleScores, Scoring, fit_rules, score_split
 from seg.inference.settings import Settings
@@ -74,7 +74,7 @@ class Subject:
             DataError: The data has no such split, or is at fault.
             ConfigError: The settings do not go with the run's loss, or need to know it.
         """
-        splits = build.samples(config)
+        splits = config.samples()
         if settings.split not in splits:
             raise DataError(
                 f"--split: got '{settings.split}', which {path}'s data does not have; allowed: {', '.join(splits)}"
@@ -83,7 +83,7 @@ class Subject:
         if counts is None:
             masks = [sample.mask for sample in samples]
             counts = count_masks(
-                masks, build.label_set(config), build.mask_encoding(config), root=Path(config.data.root)
+                masks, config.labels.label_set(), config.labels.mask_encoding(), root=Path(config.data.root)
             )
         by_class = None if weights is None else np.array([weights[name] for name in config.labels.class_names])
         posterior = None
@@ -91,7 +91,7 @@ class Subject:
             if by_class is None:
                 raise ConfigError(f"--prior-correction: {path} says no class weights; allowed: with a run folder")
             try:
-                posterior = build.posterior_weights(config, counts, by_class)
+                posterior = posterior_weights(config, counts, by_class)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
         return cls(path, checkpoint, config, preprocessing, counts, samples, val, by_class, posterior, settings)
@@ -144,7 +144,7 @@ class Subject:
         return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        yield from build.evaluation_data(self.config, samples, self.preprocessing).as_numpy_iterator()
+        yield from self.config.evaluation_data(samples, self.preprocessing).as_numpy_iterator()
 
     @property
     def _root(self) -> Path:
@@ -187,7 +187,7 @@ class Subject:
         """
         from seg.data.batches.loading import load_view
 
-        labels, encoding = self.config.labels.label_set(), build.mask_encoding(self.config)
+        labels, encoding = self.config.labels.label_set(), self.config.labels.mask_encoding()
         preprocessing = self.preprocessing
         names, iou = self.image_names(), score_sums(scores.sums)["iou"]
         for index in self.rare()[:RARE_SHOWN]:

@@ -98,10 +98,9 @@ class RunDir:
         Raises:
             DataError: The file is missing or broken.
         """
-        from seg import build
         from seg.data.views.band_statistics import BandStatistics
 
-        return BandStatistics.load(self.bands) if build.needs_statistics(self.config()) else None
+        return BandStatistics.load(self.bands) if self.config().input.needs_statistics else None
 
     @property
     def mask_index(self) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from seg.balance import ClassCounts
+from seg.config.tensorboard import TensorBoard
 from seg.labels import LabelSet
 from seg.metrics.iou import scores
 from seg.metrics.pr_curve import precision_recall
@@ -20,32 +20,6 @@ from seg.training.validation_watch import Findings, Watched
 
 Drawing = tuple[str, Callable[[], np.ndarray]]  # a picture's tag, and what draws it
 SHARES = ("pixel_share", "loss_share", "gradient_share")
-
-
-@dataclass(frozen=True)
-class CockpitLimits:
-    """How much is drawn and written.
-
-    Attributes:
-        rare_share: A class with a smaller share of the labelled training pixels is rare.
-        look_every: Epochs between two looks at the predictions (pictures, precision-recall curves, shares); the first
-            and the last epoch are always looked at. None: a tenth of the epochs, at least 4.
-        confusion_every: Epochs between two pictures of the confusion matrix; 0: none.
-        tile_classes: The so many rarest classes have their worst tiles drawn.
-        tiles: How many of each.
-        curve_classes: The so many rarest classes, or those of these names, have precision-recall curves.
-        side: Largest height and width of a sample's or tile's picture, in pixels.
-        max_mb: No more pictures are written once the event files have so many megabytes; the curves go on.
-    """
-
-    rare_share: float = 0.01
-    look_every: int | None = None
-    confusion_every: int = 1
-    tile_classes: int = 4
-    tiles: int = 1
-    curve_classes: int | Sequence[str] = 4
-    side: int = 256
-    max_mb: float = 500.0
 
 
 class ClassBoard:
@@ -61,7 +35,7 @@ class ClassBoard:
     def __init__(
         self,
         labels: LabelSet,
-        limits: CockpitLimits,
+        limits: TensorBoard,
         counts: ClassCounts | None,
         class_weights: Sequence[float] | np.ndarray | None,
     ) -> None:

@@ -10,7 +10,7 @@ A complete script, class weights by name:
     from seg.data.views.preprocessing import Preprocessing
     from seg.data.masks.reading import IndexEncoding
     from seg.data.samples.pairs import samples_from_folders
-    from seg.data.scenes.scene import SCENE_LABELS, write_scenes
+    from data_tools.scenes.scene import SCENE_LABELS, write_scenes
     from seg.losses import Combined, CrossEntropy, Dice
     from seg.models.unet import unet_layers
     from seg.training.custom_step import training_step

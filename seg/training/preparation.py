@@ -10,15 +10,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from seg import build
 from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.pairs import count_pairs, fingerprint_pairs
-from seg.build import Sampling
 from seg.config import Config
 from seg.data.samples.pairs import Sample
 from seg.data.views.band_statistics import BandStatistics
 from seg.errors import DataError
 from seg.runs.run_dir import RunDir
+from seg.training.sampling import Sampling, sampling, sampling_warnings
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class Preparation:
             lines.append(self.sampling.told())
         if config.class_weights.online is not None:
             lines.append("the loss's class weights follow the batches; the table's are those of all masks")
-        warnings = build.weight_warnings(config, self.shown_counts, self.weights)
-        return lines + [f"warning: {warning}" for warning in [*warnings, *build.sampling_warnings(config)]]
+        warnings = config.class_weights.warnings(self.shown_counts, self.weights)
+        return lines + [f"warning: {warning}" for warning in [*warnings, *sampling_warnings(config)]]
 
 
 def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Preparation:
@@ -90,8 +89,8 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
         DataError: A file or a stored artefact is at fault.
     """
     counts, statistics = count_training(config, run, samples, console)
-    sampling = sample_rare_classes(config, run, samples, console)
-    return Preparation(counts, statistics, sampling, build.weights(config, _shown(counts, sampling)))
+    drawn = sample_rare_classes(config, run, samples, console)
+    return Preparation(counts, statistics, drawn, config.class_weights.build(_shown(counts, drawn)))
 
 
 def _shown(counts: ClassCounts, sampling: Sampling | None) -> ClassCounts:
@@ -106,28 +105,29 @@ def count_training(
     Images are read beside their masks, in one pass, for their statistics, and where pixels may be missing in them,
     which are void then. A resumed run has both in its folder.
     """
-    root, wanted = Path(config.data.root), build.needs_statistics(config)
+    root, wanted = Path(config.data.root), config.input.needs_statistics
+    clip = None if config.input.clip is None else config.input.clip.build()
     # Counts of classes that overlap are of masks alone.
     counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
     if wanted and run.bands.exists():
         kept = BandStatistics.load(run.bands)
         try:
-            kept.check_matches(config.input.bands, build.clip(config), fingerprint_pairs(samples, root))
+            kept.check_matches(config.input.bands, clip, fingerprint_pairs(samples, root))
         except DataError as error:
             raise DataError(f"{run.bands}: {error}") from None
         return count_classes(config, run, samples, console), kept
-    if not wanted and (counted or not build.may_miss_pixels(config, samples)):
+    if not wanted and (counted or not config.input.may_miss_pixels(samples)):
         return count_classes(config, run, samples, console), None
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes and bands", total=len(samples))
         counts, statistics = count_pairs(
             samples,
-            build.label_set(config),
-            build.mask_encoding(config),
+            config.labels.label_set(),
+            config.labels.mask_encoding(),
             root=root,
             bands=config.input.bands,
             nodata=config.input.nodata,
-            clip=build.clip(config),
+            clip=clip,
             with_statistics=wanted,
             progress=lambda done, _: bar.update(task, completed=done),
         )
@@ -137,7 +137,7 @@ def count_training(
 def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> ClassCounts:
     """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
     just these masks, else counted."""
-    labels, encoding, root = build.label_set(config), build.mask_encoding(config), Path(config.data.root)
+    labels, encoding, root = config.labels.label_set(), config.labels.mask_encoding(), Path(config.data.root)
     masks = [sample.mask for sample in samples]
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
@@ -151,7 +151,7 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], consol
         return counts
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("counting classes", total=len(masks))
-        return build.count_classes(config, masks, lambda done, _: bar.update(task, completed=done))
+        return config.labels.count(masks, root, lambda done, _: bar.update(task, completed=done))
 
 
 def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Sampling | None:
@@ -162,4 +162,4 @@ def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample], 
             task = bar.add_task(name, total=None)
             return lambda done, total: bar.update(task, completed=done, total=total)
 
-        return build.sampling(config, samples, run.mask_index, progress)
+        return sampling(config, samples, run.mask_index, progress)

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 
 from seg.balance import ClassCounts
+from seg.config.tensorboard import TensorBoard
 from seg.labels import LabelSet
 from seg.metrics.confusion import ConfusionMatrix
 from seg.pictures.confusion import confusion_picture
 from seg.pictures.panels import Picture
 from seg.training import event_file
-from seg.training.class_board import ClassBoard, CockpitLimits, Drawing
+from seg.training.class_board import ClassBoard, Drawing
 from seg.training.dashboard import hyperparameters
 from seg.training.event_file import EventFile, cut_back, folder_bytes
 from seg.training.hooks import InputClock
@@ -52,7 +53,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         sample_names: Names of all validation samples in order, for captions and tags.
         picture: From a sample as the model sees it (H, W, bands) to a picture (H, W, 1 or 3), uint8 or float in [0, 1].
             None: its values are stretched to that.
-        limits: How much is drawn and written.
+        limits: How much is drawn and written: the section `tensorboard` of a configuration.
         texts: Markdown by tag for the Text tab.
         hparams: bool, int, float or text by name, for the HParams tab.
         run_name: What the run is called there; None: the folder's name.
@@ -72,13 +73,13 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         samples: int | Sequence[int] = 4,
         sample_names: Sequence[str] = (),
         picture: Picture | None = None,
-        limits: CockpitLimits | None = None,
+        limits: TensorBoard | None = None,
         texts: Mapping[str, str] | None = None,
         hparams: Mapping[str, Any] | None = None,
         run_name: str | None = None,
     ) -> None:
         super().__init__()
-        self.folder, self.labels, self.limits = Path(folder), labels, limits or CockpitLimits()
+        self.folder, self.labels, self.limits = Path(folder), labels, limits or TensorBoard()
         self.board = ClassBoard(labels, self.limits, counts, class_weights)
         self.watched = self.board.watched(samples, sample_names)
         self.picture, self.texts = picture, dict(texts or {})
@@ -242,7 +243,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
 def is_due(step: int, epochs: int, every: int | None) -> bool:
     """Whether something that is done every so many epochs is done after epoch `step` of `epochs`, counted from 1.
 
-    Always after the first, so that a mistake is seen at once, and after the last. `every` None: see `CockpitLimits`.
+    Always after the first, so that a mistake is seen at once, and after the last. `every` None: see `TensorBoard`.
     """
     every = every or max(LEAST_INTERVAL, -(-epochs // LOOKS))
     return step in (1, epochs) or step % every == 0

@@ -16,7 +16,7 @@ LIGHT_MODULES = (
     "seg.data.masks.reading",
     "seg.data.files.images",
     "seg.data.samples.pairs",
-    "seg.data.scenes.scene",
+    "data_tools.scenes.scene",
     "seg.data.views.sources",
     "seg.data.views.band_statistics",
     "seg.balance.pairs",

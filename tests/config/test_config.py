@@ -100,7 +100,7 @@ def test_a_config_does_not_change(tmp_path: Path):
 
 
 def test_validating_leaves_the_tree_as_it_was():
-    tree = {"name": "a", "labels": {"names": ["a", "b"]}, "data": {"name": "scenes"}}
+    tree = {"name": "a", "labels": {"names": ["a", "b"]}, "data": {"name": "folders", "root": "data"}}
     tree["training"] = {"epochs": 1, "batch_size": 1}
     before = json.dumps(tree)
     validate(tree, "tree")

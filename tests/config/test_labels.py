@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from seg import build
 from seg.config import Config, dump_config, load_config
 from seg.data.masks.reading import ColourEncoding, IndexEncoding, MergedEncoding, ValueEncoding
 from seg.errors import ConfigError
@@ -29,14 +28,14 @@ def test_values_and_ignored_values(tmp_path: Path) -> None:
         tmp_path,
         f"{THREE}, encoding: {{name: values, values: {{0: grass, 9: tree, 65535: road, 7: tree}}}}, ignore_values: [3]",
     )
-    assert build.mask_encoding(loaded) == ValueEncoding(((0, 2), (9, 0), (65535, 1), (7, 0)), (3,))
-    assert build.mask_encoding(config(tmp_path, f"{THREE}, ignore_values: [9]")) == IndexEncoding((9,))
+    assert loaded.labels.mask_encoding() == ValueEncoding(((0, 2), (9, 0), (65535, 1), (7, 0)), (3,))
+    assert config(tmp_path, f"{THREE}, ignore_values: [9]").labels.mask_encoding() == IndexEncoding((9,))
 
 
 def test_tolerance(tmp_path: Path) -> None:
     colours = "names: [a, b], colours: [[0, 0, 0], [9, 9, 9]]"
     loaded = config(tmp_path, f"{colours}, encoding: {{name: colour, tolerance: 40, void_colours: [[1, 1, 1]]}}")
-    assert build.mask_encoding(loaded) == ColourEncoding(((1, 1, 1),), 40.0)
+    assert loaded.labels.mask_encoding() == ColourEncoding(((1, 1, 1),), 40.0)
 
 
 def test_everything_behind_a_merge_has_the_merged_classes(tmp_path: Path) -> None:
@@ -47,13 +46,13 @@ def test_everything_behind_a_merge_has_the_merged_classes(tmp_path: Path) -> Non
         "class_weights: {scheme: manual, manual: {vegetation: 1, road: 2}}\n"
         "pixel_weights: {name: border, classes: [road]}\nmodel: {name: unet, one_logit: true}",
     )
-    labels = build.label_set(loaded)
+    labels = loaded.labels.label_set()
     # vegetation stands where its first member in the files' order, tree, stood, and has its colour
     assert (labels.names, labels.colours, labels.ignore_index) == (("vegetation", "road"), ((1, 1, 1), (2, 2, 2)), 9)
-    encoding = build.mask_encoding(loaded)
+    encoding = loaded.labels.mask_encoding()
     assert isinstance(encoding, MergedEncoding)
     assert (encoding.labels.names, encoding.classes) == (("tree", "road", "grass"), (0, 1, 0))
-    weights = build.pixel_weights(loaded)
+    weights = loaded.build_pixel_weights()
     assert weights is not None
     assert weights.classes == (1,)
 

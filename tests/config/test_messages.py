@@ -160,11 +160,11 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("data={name: table, root: x}", "data.table: missing, and there is no default"),
         ("model={depth: 3}", "model.name: missing, allowed: unet"),
         # the name that says which variant a section is
-        ("data={root: x}", "data.name: missing, allowed: folders, table, fractions, scenes"),
+        ("data={root: x}", "data.name: missing, allowed: folders, table, fractions"),
         ("loss=[{coefficient: 2}]", f"loss.0.name: missing, allowed: {LOSSES}"),
         (
             "data.name=foldr",
-            "data.name: got 'foldr', allowed: folders, table, fractions, scenes (did you mean 'folders'?)",
+            "data.name: got 'foldr', allowed: folders, table, fractions (did you mean 'folders'?)",
         ),  # fmt: skip
         ("optimizer={name: 3}", "optimizer.name: got 3, allowed: adam, adamw"),
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),

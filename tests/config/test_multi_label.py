@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seg import build
 from seg.balance import ClassCounts
 from seg.balance.counts import AbsentCounts
 from seg.config import validate
@@ -90,8 +89,8 @@ def test_the_default_loss_is_not_for_overlapping_classes():
 
 def test_one_class_is_enough():
     built = config(labels={"names": ["tree"], "encoding": {"name": "multi_label"}})
-    assert build.label_set(built).mask_axes == (1,)
-    assert build.network(built)[1].shape[-1] == 1
+    assert built.labels.label_set().mask_axes == (1,)
+    assert built.build_model()[1].shape[-1] == 1
 
 
 def counts() -> ClassCounts:
@@ -108,10 +107,10 @@ def test_what_is_built():
         {"name": "dice", "coefficient": 0.5, "smooth": 2.0, "absent": "count"},
     ]
     built = config(loss=terms, class_weights={"scheme": "inverse_frequency", "cap": 5})
-    assert isinstance(build.mask_encoding(built), MultiLabelEncoding) and build.label_set(built).multi_label
-    weights = build.weights(built, counts())
+    assert isinstance(built.labels.mask_encoding(), MultiLabelEncoding) and built.labels.label_set().multi_label
+    weights = built.class_weights.build(counts())
     np.testing.assert_allclose(weights, [5, 1])  # 900 / 100, capped
-    (_, entropy), (coefficient, dice) = build.loss(built, weights).terms
+    (_, entropy), (coefficient, dice) = built.build_loss(weights).terms
     assert (
         isinstance(entropy, BinaryCrossEntropy)
         and isinstance(dice, Dice)
@@ -126,19 +125,19 @@ def test_what_is_built():
         "name": "binary_cross_entropy",
     }
     assert dice.options["class_weights"] == weights.tolist() and dice.options["smooth"] == 2.0
-    assert build.confusion(built).matrix.shape == (2, 2, 2)
+    assert built.labels.confusion().matrix.shape == (2, 2, 2)
     unweighted = config(loss=[{"name": "binary_cross_entropy", "weighted": False}])
-    assert build.loss(unweighted, weights).terms[0][1].options["pos_weight"] is None
+    assert unweighted.build_loss(weights).terms[0][1].options["pos_weight"] is None
 
 
 def test_manual_pos_weights():
     built = config(class_weights={"scheme": "manual", "manual": {"water": 3, "tree": 0.5}})
-    assert build.weights(built, counts()).tolist() == [0.5, 3]
-    assert build.weight_warnings(built, counts(), np.ones(2)) == []
+    assert built.class_weights.build(counts()).tolist() == [0.5, 3]
+    assert built.class_weights.warnings(counts(), np.ones(2)) == []
 
 
 def test_ordinary_classes_keep_their_metric_and_loss():
     single = config(**SINGLE, loss=[{"name": "cross_entropy"}])
-    assert build.confusion(single).matrix.shape == (2, 2)
-    ((_, loss),) = build.loss(single, np.ones(2)).terms
+    assert single.labels.confusion().matrix.shape == (2, 2)
+    ((_, loss),) = single.build_loss(np.ones(2)).terms
     assert isinstance(loss, CrossEntropy)

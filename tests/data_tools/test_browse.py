@@ -16,11 +16,11 @@ import seg.data.files.reading
 from data_tools import browse
 from data_tools.browse import main
 from data_tools.check_dataset import main as check
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS
+from data_tools.scenes.scene import SCENE_LABELS, write_scenes
 from seg.balance import collect_statistics
 from seg.data.masks.planes import MultiLabelEncoding, count_planes, write_planes
 from seg.data.masks.reading import IndexEncoding, read_mask
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS
-from seg.data.scenes.scene import SCENE_LABELS, write_scenes
 
 
 @pytest.fixture(scope="session")
@@ -180,10 +180,11 @@ def test_a_report_made_by_hand_may_name_files_that_are_gone(scenes, tmp_path):
 def attributes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration of generated scenes whose classes overlap."""
     root = tmp_path_factory.mktemp("attributes")
+    write_scenes(root / "scenes", {"train": 5, "val": 2, "test": 2}, size=192, seed=0, multi_label=True)
     names = ", ".join(ATTRIBUTE_LABELS.names)
     (root / "c.yaml").write_text(
         f"name: sheet\nlabels: {{names: [{names}], encoding: {{name: multi_label}}}}\n"
-        f"data: {{name: scenes, root: {root}/scenes, size: 192, train: 5, val: 2, test: 2}}\n"
+        f"data: {{name: folders, root: {root}/scenes}}\n"
         "model: {name: unet}\nloss: [{name: binary_cross_entropy}]\ntraining: {epochs: 1, batch_size: 1}\n"
     )
     return root
@@ -224,7 +225,6 @@ def test_overlapping_classes_are_checked(attributes, tmp_path, capsys):
 )
 def test_broken_masks_of_overlapping_classes(attributes, tmp_path, change, kind, text):
     arguments = ["--config", str(attributes / "c.yaml"), "--json", str(tmp_path / "r.json")]
-    check(arguments)  # draws the scenes where they are not drawn yet
     path = attributes / "scenes/masks/train/0003.tif"
     before = path.read_bytes()
     mask = read_mask(path, ATTRIBUTE_LABELS, MultiLabelEncoding())

@@ -17,7 +17,7 @@ import pytest
 
 from data_tools.check_dataset import main
 from data_tools.checks import KINDS, reading
-from seg.data.scenes.scene import SCENE_LABELS, write_scenes
+from data_tools.scenes.scene import SCENE_LABELS, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPOSITORY / ".." / "shared" / "data"

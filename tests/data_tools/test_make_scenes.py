@@ -5,8 +5,8 @@ import cv2
 import pytest
 
 from data_tools.make_scenes import main, split_counts
+from data_tools.scenes.scene import SCENE_LABELS
 from seg.data.masks.reading import IndexEncoding, read_mask
-from seg.data.scenes.scene import SCENE_LABELS
 
 
 def test_splits_are_60_20_20_and_never_empty():

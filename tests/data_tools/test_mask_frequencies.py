@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from data_tools.mask_frequencies import main
+from data_tools.scenes.scene import SCENE_LABELS, write_scenes
 from seg.balance import ClassCounts, cache
 from seg.config import load_config
-from seg.data.scenes.scene import SCENE_LABELS, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CAMVID = REPOSITORY / ".." / "shared" / "data" / "camvid" / "masks" / "train"

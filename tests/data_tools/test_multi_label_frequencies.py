@@ -11,10 +11,10 @@ import pytest
 
 from data_tools import make_scenes
 from data_tools.mask_frequencies import main
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS
 from seg.balance import ClassCounts
 from seg.data.masks.planes import MultiLabelEncoding, write_planes
 from seg.data.masks.reading import read_mask
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from PIL import Image
 
 from data_tools.datasets.manifest import whole_file
 from data_tools.split_dataset import main
-from seg import build
 from seg.config import load_config
 from seg.data.files.storage import VolumeSlice
 from seg.data.masks.planes import write_planes
@@ -49,7 +48,7 @@ def test_training_reads_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixtu
     config.write_text(
         f"name: t\nlabels: {{names: [field, road, boat]}}\n{section}\ntraining: {{epochs: 1, batch_size: 1}}\n"
     )
-    splits = build.samples(load_config(config))
+    splits = load_config(config).samples()
     assert {split: len(samples) for split, samples in splits.items()} == {"train": 14, "val": 3, "test": 3}
     # three masks with boats, one a split, as the table says
     table = [line.split() for line in text.splitlines()]

@@ -13,8 +13,9 @@ from affine import Affine
 from PIL import Image
 
 from data_tools import split_dataset
-from data_tools.tile_rasters import main, void_values
-from seg.config.labels import BinaryMasks, ColourMasks, IndexMasks, Labels
+from data_tools.tile_rasters import main
+from seg.config.labels import Labels
+from seg.config.masks import BinaryMasks, ColourMasks, IndexMasks
 from seg.data.samples.pairs import samples_from_table
 
 # rasterio 1.4 multiplies transforms in a way that affine 3 means to drop.
@@ -89,11 +90,11 @@ def test_images_without_masks_and_png(tmp_path: Path) -> None:
 
 def test_what_void_is_by_configuration(tmp_path: Path) -> None:
     index = Labels(names=("a", "b"), ignore_index=9, ignore_values=(7,), encoding=IndexMasks(name="index"))
-    assert void_values(index) == ((9,), (7,))
+    assert index.encoding.void_values(index) == ((9,), (7,))
     binary = Labels(names=("a", "b"), ignore_values=(7,), encoding=BinaryMasks(name="binary"))
-    assert void_values(binary) == ((7,),)
+    assert binary.encoding.void_values(binary) == ((7,),)
     colour = ColourMasks(name="colour", void_colours=((1, 2, 3),))
-    assert void_values(Labels(names=("a", "b"), encoding=colour)) == ((1, 2, 3),)
+    assert colour.void_values(Labels(names=("a", "b"), encoding=colour)) == ((1, 2, 3),)
     scene(tmp_path, "a", void_rows=32)
     config = tmp_path / "c.yaml"
     config.write_text(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from seg import build, train
-from seg.config import load_config
+from data_tools.scenes.scene import SCENE_LABELS, write_scenes
+from seg import train
+from seg.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -16,8 +17,10 @@ NARROW = ("training.epochs=1", "training.batch_size=2", "schedule.warmup_epochs=
 
 def data_overrides(config, folder):
     """Where the configuration's data is: drawn into `folder`, or the real data, where this machine has it."""
-    if config.data.name == "scenes":
-        return [f"data.root={folder / 'scenes'}", "data.train=4", "data.val=1", "data.test=1"]
+    if Path(config.data.root).name.startswith("scenes"):
+        splits = {"train": 4, "val": 1, "test": 1}
+        write_scenes(folder / "scenes", splits, 256, 0, multi_label=config.labels.multi_label)
+        return [f"data.root={folder / 'scenes'}"]
     root = REAL_DATA / Path(config.data.root).name
     if not root.is_dir():
         pytest.skip(f"the data of {config.name} is not on this machine")
@@ -30,12 +33,12 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
     overrides = [*NARROW, *data_overrides(config, tmp_path)]
     if config.input.crop:
         overrides.append("input.crops_per_image=1")
-    everything = build.samples
+    everything = Config.samples
 
     def four_of_each(config):
         return {split: samples[:4] for split, samples in everything(config).items()}
 
-    monkeypatch.setattr(build, "samples", four_of_each)
+    monkeypatch.setattr(Config, "samples", four_of_each)
     assert train.main(["--config", str(file), "--run-dir", str(tmp_path / "run"), *overrides]) == 0
     with (tmp_path / "run" / "log.csv").open(newline="") as log:
         (row,) = csv.DictReader(log)
@@ -44,6 +47,4 @@ def test_trains_two_steps(file, tmp_path, monkeypatch):
 
 
 def test_quickstart_names_the_scenes_classes_and_colours():
-    from seg.data.scenes.scene import SCENE_LABELS
-
-    assert build.label_set(load_config(ROOT / "configs" / "quickstart.yaml")) == SCENE_LABELS
+    assert load_config(ROOT / "configs" / "quickstart.yaml").labels.label_set() == SCENE_LABELS

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seg import build, evaluate, predict, train
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS
+from data_tools.scenes.scene import write_scenes
+from seg import evaluate, predict, train
 from seg.balance import ClassCounts, class_weights
 from seg.config import load_config
 from seg.data.batches.loading import load_pair
 from seg.data.files.images import read_image
 from seg.data.masks.planes import MultiLabelEncoding, count_planes
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
 from seg.pictures.panels import GAP
@@ -28,7 +29,7 @@ NAMES = ATTRIBUTE_LABELS.names
 CONFIG = """
 name: tiny
 labels: {{names: [{names}], encoding: {{name: multi_label}}}}
-data: {{name: scenes, root: {root}/scenes, size: 64, train: 4, val: 2, test: 2}}
+data: {{name: folders, root: {root}/scenes}}
 input: {{crop: [32, 32]}}
 augmentation: {{horizontal_flip: 0.5, rotate: 10.0}}
 class_weights: {{scheme: inverse_frequency, cap: 20}}
@@ -42,6 +43,7 @@ output: {{overlays: 1}}
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("multi_label")
+    write_scenes(folder / "scenes", {"train": 4, "val": 2, "test": 2}, size=64, seed=0, multi_label=True)
     (folder / "tiny.yaml").write_text(CONFIG.format(root=folder, names=", ".join(NAMES)))
     return folder / "tiny.yaml"
 
@@ -81,10 +83,10 @@ def test_evaluate_equals_a_loop_over_the_split(run: Path, capsys):
     assert evaluate.main([str(run), "--split", "test"]) == 0
     out = capsys.readouterr().out
     config = load_config(run / "config.yaml")
-    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), build.preprocessing(config)
+    model, preprocessing = load_segmenter(run / "checkpoints/best.keras"), config.input.preprocessing()
     matrix, losses, entries = np.zeros((6, 2, 2), np.int64), [], []
-    for sample in build.samples(config)["test"]:
-        image, mask = load_pair(sample, build.label_set(config), MultiLabelEncoding(), preprocessing)
+    for sample in config.samples()["test"]:
+        image, mask = load_pair(sample, config.labels.label_set(), MultiLabelEncoding(), preprocessing)
         logits = model.predict_on_batch(preprocessing.prepare(image)[None])[0]
         losses.append(float(binary_cross_entropy(mask[None], logits[None])))
         entries.append((mask != 255).sum())
@@ -118,7 +120,7 @@ def test_predict_writes_planes_that_the_encoding_reads(run: Path, tmp_path: Path
     from seg.data.masks.reading import read_mask
 
     mask = read_mask(tmp_path / "masks/0000.tif", ATTRIBUTE_LABELS, MultiLabelEncoding())
-    preprocessing = build.preprocessing(load_config(run / "config.yaml"))
+    preprocessing = load_config(run / "config.yaml").input.preprocessing()
     model = load_segmenter(run / "checkpoints/best.keras")
     logits = model.predict_on_batch(preprocessing.prepare(read_image(image, 3))[None])[0]
     np.testing.assert_array_equal(mask, logits > 0)
@@ -158,6 +160,7 @@ def test_counts_of_the_other_kind_are_refused(tiny: Path, tmp_path: Path, capsys
 @pytest.mark.slow
 def test_the_shipped_configuration_learns_every_class(tmp_path: Path):
     config = Path(__file__).resolve().parents[2] / "configs/multi_label.yaml"
+    write_scenes(tmp_path / "scenes", {"train": 48, "val": 16, "test": 16}, size=256, seed=0, multi_label=True)
     overrides = [f"data.root={tmp_path / 'scenes'}", "training.epochs=6"]
     assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run"), *overrides]) == 0
     best = max(rows(tmp_path / "run"), key=lambda row: float(row["val_mean_iou"]))

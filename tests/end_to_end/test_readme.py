@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from data_tools import make_scenes
+from data_tools.scenes.scene import write_scenes
 from seg.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +63,6 @@ def test_pictures_and_linked_files_exist():
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
-    from seg.data.scenes.scene import write_scenes
-
     (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     write_scenes(tmp_path / "data" / "scenes", {"train": 4}, 64, 0)
     monkeypatch.chdir(tmp_path)
@@ -75,6 +75,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
 def test_the_commands_on_the_scenes_run(tmp_path):
     """As written and in their order, but for one epoch and in a folder that can be thrown away."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    assert make_scenes.main([str(tmp_path / "data" / "scenes")]) == 0  # as `make quickstart` did
     ran = 0
     for command in commands():
         if "python -m" not in command or "PATH/TO" in command:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from seg import build
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.data.samples.pairs import Sample
@@ -26,7 +25,7 @@ def subject(tiny_config, tmp_path):
         samples.append(Sample(tmp_path / "images" / f"{name}.png", tmp_path / f"{name}.png", group))
     pixels = np.array([900, 50, 30, 10, 5, 3, 2])
     counts = ClassCounts(config.labels.names, 255, "index", pixels, pixels * 0 + 1, pixels * 0 + 1000, 0, 1, "0" * 64)
-    plain = build.preprocessing(config)
+    plain = config.input.preprocessing()
     return Subject(Path("runs/x"), Path("best.keras"), config, plain, counts, samples, [], np.ones(7), None, Settings())
 
 
@@ -83,7 +82,7 @@ def test_labels_that_were_read_otherwise_are_refused(subject, made_up_scores):
 
 def opened(config, counts, settings):
     weights = {name: float(1 + index) for index, name in enumerate(config.labels.names)}
-    return Subject.of_run(Path("runs/x"), Path("k"), config, build.preprocessing(config), counts, weights, settings)
+    return Subject.of_run(Path("runs/x"), Path("k"), config, config.input.preprocessing(), counts, weights, settings)
 
 
 def test_the_split_must_be_there_and_the_loss_must_fit(tiny_config, subject):

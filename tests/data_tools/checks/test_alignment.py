@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.checks.alignment import LEAST_SIDE, REACH, Move, better_place
-from seg.data.scenes.scene import draw_scene
+from data_tools.scenes.scene import draw_scene
 
 SEEDS = range(30, 50)
 

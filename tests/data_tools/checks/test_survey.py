@@ -140,11 +140,6 @@ def test_a_configuration_is_listed_by_its_data_section(tmp_path, layout):
     assert found.findings == ()
 
 
-def test_generated_scenes_are_drawn_first(tmp_path, tiny_config):
-    found = survey(load_config(tiny_config, [f"data.root={tmp_path / 'scenes'}"]))
-    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 4, "val": 2, "test": 2}
-
-
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "c.yaml").write_text(CONFIG.format(data=LAYOUTS["folders"].replace("ROOT", str(tmp_path / "none"))))
     with pytest.raises(DataError, match="data.root: got '.*none', which is no folder"):

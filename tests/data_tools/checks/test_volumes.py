@@ -12,7 +12,6 @@ from PIL import Image
 from data_tools.checks import CheckReport, Finding, Rules, Survey, check_dataset
 from data_tools.checks.config_survey import survey
 from data_tools.checks.volumes import one_a_volume, survey_slices
-from seg.build.data import samples
 from seg.config import load_config
 from seg.data.files.storage import VolumeSlice
 from seg.data.masks.reading import IndexEncoding
@@ -73,7 +72,7 @@ def report(root: Path) -> CheckReport:
 
 def test_clean_volumes_have_no_finding(root: Path) -> None:
     config = load_config(root / "c.yaml", [])
-    assert survey(config) == Survey(root, samples(config))
+    assert survey(config) == Survey(root, config.samples())
     found = report(root)
     assert found.findings == () and found.pairs == {"train": 12, "val": 6}
     assert found.pixels["val"].tolist() == [int((volume("val/c")[1] == value).sum()) for value in (0, 1, 255)]

@@ -14,13 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seg.data.files.images import write_png
-from seg.data.files.storage import write_bytes
-from seg.data.masks.planes import write_planes
-from seg.data.masks.reading import write_mask
-from seg.data.scenes import textures
-from seg.data.scenes.attributes import scene_attributes
-from seg.data.scenes.objects import (
+from data_tools.scenes import textures
+from data_tools.scenes.attributes import scene_attributes
+from data_tools.scenes.objects import (
     BOAT,
     BUILDING,
     FIELD,
@@ -35,6 +31,10 @@ from seg.data.scenes.objects import (
     draw_roads,
     draw_solar_farms,
 )
+from seg.data.files.images import write_png
+from seg.data.files.storage import write_bytes
+from seg.data.masks.planes import write_planes
+from seg.data.masks.reading import write_mask
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -164,7 +164,7 @@ def write_scenes(
         seed: 0 or more.
         progress: Called with 1 after each scene.
         multi_label: Writes masks/<split>/0000.tif instead, with the overlapping attributes of
-            `seg.data.scenes.attributes`.
+            `data_tools.scenes.attributes`.
 
     Raises:
         DataError: The request is out of range, `root` holds something else, or scenes of another request.

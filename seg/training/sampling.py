@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 
 from seg.balance import ClassCounts, fingerprint_files
-from seg.build.data import augmentation, label_set, mask_encoding
-from seg.config.sampler import AimedCrops, ClassPresenceImages, RepeatFactorImages
-from seg.config.tree import Config
+from seg.config import Config
+from seg.config.sampler import by_class
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.copy_paste import CopyPaste
 from seg.data.sampling.draws import steps_per_epoch
 from seg.data.sampling.mask_index import CLASS, MaskIndex, index_masks
 from seg.data.sampling.realised import RealisedCounts, count_crops, count_image_draws
-from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler
+from seg.data.sampling.sampler import Sampler
 from seg.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -51,7 +49,7 @@ class Sampling:
 
     @property
     def drawn_by(self) -> tuple[Sampler, CopyPaste | None]:
-        """What `build.training_data` takes."""
+        """What `Config.training_data` takes."""
         return self.sampler, self.copy_paste
 
     def realised_texts(self) -> list[str]:
@@ -107,17 +105,9 @@ def sampling(
     if section is None:
         return None
     index = _index(config, samples, stored_index, progress)
-    images: RepeatFactor | ClassPresence | None
-    match section.images:
-        case None:
-            images = None
-        case RepeatFactorImages():
-            images = RepeatFactor(section.images.threshold)
-        case ClassPresenceImages():
-            images = ClassPresence(_weights(config, section.images.weights, others=1.0))
-        case _ as never:
-            assert_never(never)
-    built = Sampler(index, images, _targets(config, section.crops) if section.crops else None)
+    names = config.labels.class_names
+    images = section.images.build(names) if section.images else None
+    built = Sampler(index, images, section.crops.build(names) if section.crops else None)
     copied = _copy_paste(config, samples, index)
     crops = config.input.crops_per_image
     draws = steps_per_epoch(len(samples), config.training.batch_size, crops) * config.training.batch_size
@@ -128,9 +118,9 @@ def sampling(
     else:
         realised = count_crops(
             [sample.mask for sample in samples],
-            label_set(config),
-            mask_encoding(config),
-            augmentation(config),
+            config.labels.label_set(),
+            config.labels.mask_encoding(),
+            config.build_augmentation(),
             built,
             copied,
             seed=config.seed,
@@ -169,8 +159,8 @@ def _index(
         return known
     index = index_masks(
         masks,
-        label_set(config),
-        mask_encoding(config),
+        config.labels.label_set(),
+        config.labels.mask_encoding(),
         locate=locate,
         copy=copy,
         min_area=section.copy_paste.min_area if section.copy_paste else 1,
@@ -192,10 +182,6 @@ def _require(what: str, config: Config, classes: Sequence[int], numbers: np.ndar
         raise DataError(f"{what} of {', '.join(absent)} in {masks} training masks; allowed: classes that have some")
 
 
-def _targets(config: Config, section: AimedCrops) -> CropTargets:
-    return CropTargets(section.share, _weights(config, section.classes), section.jitter)
-
-
 def _copy_paste(config: Config, samples: Sequence[Sample], index: MaskIndex) -> CopyPaste | None:
     section = config.sampler and config.sampler.copy_paste
     if not section:
@@ -204,17 +190,13 @@ def _copy_paste(config: Config, samples: Sequence[Sample], index: MaskIndex) -> 
     return CopyPaste(
         [sample.mask for sample in samples],
         index,
-        _weights(config, section.classes),
+        by_class(section.classes, names),
         section.probability,
         section.objects,
         {names.index(name): tuple(map(names.index, covered)) for name, covered in section.onto.items()},
         config.labels.ignore_index,
         (config.augmentation.vertical_flip > 0, config.augmentation.horizontal_flip > 0),
     )
-
-
-def _weights(config: Config, given: Mapping[str, float], others: float = 0.0) -> tuple[float, ...]:
-    return tuple(given.get(name, others) for name in config.labels.class_names)
 
 
 def _classes(config: Config, given: Mapping[str, float]) -> list[int]:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import numpy as np
 
 from seg.balance import ClassCounts
-from seg.config.losses import (
-    BinaryCrossEntropyTerm,
-    CrossEntropyTerm,
-    DiceTerm,
-    FocalTerm,
-    GeneralisedDiceTerm,
-    JaccardTerm,
-    LossTerm,
-    LovaszTerm,
-    TopKCrossEntropyTerm,
-    TverskyTerm,
-)
-from seg.config.tree import Config
+from seg.config import Config
 from seg.errors import ConfigError
 
 
@@ -58,7 +44,7 @@ def _refusal(config: Config) -> str | None:
             f"the loss is {names}, and the optimum of such a sum is no posterior that weights could be divided out of"
         )
     term = config.loss[0]
-    if reason := _term_refusal(term):
+    if reason := term.prior_refusal():
         return reason
     if config.pixel_weights is not None:
         return "pixel_weights distort the posterior, too, by where a pixel lies, which no weight a class undoes"
@@ -73,26 +59,3 @@ def _refusal(config: Config) -> str | None:
             "them where a batch has one class)"
         )
     return None
-
-
-def _term_refusal(term: LossTerm) -> str | None:
-    match term:
-        case CrossEntropyTerm():
-            return None
-        case FocalTerm() if term.gamma == 0:  # cross-entropy, exactly
-            return None
-        case FocalTerm():
-            return (
-                f"focal loss with gamma {term.gamma:g} is not proper: its optimum is not the posterior even without "
-                "weights (Charoenphakdee et al., CVPR 2021, arXiv:2011.09172)"
-            )
-        case TopKCrossEntropyTerm():
-            return "top_k_cross_entropy learns from the hardest pixels alone, whose classes have other shares"
-        case DiceTerm() | JaccardTerm() | TverskyTerm() | GeneralisedDiceTerm() | LovaszTerm():
-            return f"the optimum of '{term.name}' is a mask and no posterior (an overlap of whole classes)"
-        case BinaryCrossEntropyTerm():
-            return (
-                "binary_cross_entropy learns a posterior for each class by itself, with no prior shared out among them"
-            )
-        case _ as never:
-            assert_never(never)

@@ -1,4 +1,4 @@
-"""seg.build.data and seg.training.preparation where images are rasters, volumes, clipped or normalised by counting."""
+"""Preprocessing and preparation where images are rasters, volumes, clipped or normalised by counting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from seg import build
 from seg.config import validate
+from seg.config.input import Input
 from seg.config.tree import Config
 from seg.data.files.storage import VolumeSlice
 from seg.data.views.band_statistics import BandStatistics, Clip
@@ -65,44 +65,44 @@ def statistics(**changes: object) -> BandStatistics:
 )  # fmt: skip
 def test_what_has_to_be_counted(tmp_path: Path, section: dict, expected: bool) -> None:
     made = config(tmp_path, input=section)
-    assert build.needs_statistics(made) == expected
+    assert made.input.needs_statistics == expected
     if expected:
         with pytest.raises(ValueError, match="statistics: got None, allowed with input.normalize: counted or percent"):
-            build.preprocessing(made)
+            made.input.preprocessing()
 
 
 def test_preprocessing_of_each_kind(tmp_path: Path) -> None:
-    fixed = build.preprocessing(config(tmp_path, input={"bands": [4, 2], "nodata": -1.0, "clip": {"values": [-5, 7]}}))
+    fixed = config(tmp_path, input={"bands": [4, 2], "nodata": -1.0, "clip": {"values": [-5, 7]}}).input.preprocessing()
     assert (fixed.bands, fixed.selection, fixed.nodata) == (2, (4, 2), -1.0)
     assert fixed.value_range == ValueRange((-5.0, -5.0), (7.0, 7.0), clip=True)
     assert (fixed.mean, fixed.std) == ((0.5, 0.5), (0.25, 0.25))
-    counted = build.preprocessing(config(tmp_path, input={"bands": 2, "normalize": "counted"}), statistics())
+    counted = config(tmp_path, input={"bands": 2, "normalize": "counted"}).input.preprocessing(statistics())
     assert counted.value_range == ValueRange((2.0, 1.0), (6.0, 9.0), clip=False)
     assert (counted.mean, counted.std, counted.selection) == ((0.5, 0.5), (0.25, 0.25), None)
     ends = statistics(low=(0.0, 1.0), high=(8.0, 11.0), clip=Clip(percentiles=(1, 99)))
     section = {"bands": 2, "clip": {"percentiles": [1, 99]}}
-    clipped = build.preprocessing(config(tmp_path, input=section), ends)
+    clipped = config(tmp_path, input=section).input.preprocessing(ends)
     assert clipped.value_range == ValueRange((0.0, 1.0), (8.0, 11.0), clip=True) and clipped.mean == (0.5, 0.5)
-    both = build.preprocessing(config(tmp_path, input=section | {"normalize": "counted"}), ends)
+    both = config(tmp_path, input=section | {"normalize": "counted"}).input.preprocessing(ends)
     np.testing.assert_allclose([both.mean, both.std], [[0.5, 0.4], [0.125, 0.2]])  # (4 - 0) / 8, (5 - 1) / 10
-    eight = build.preprocessing(config(tmp_path, input={"bands": 2, "normalize": "counted"}), statistics(dtype="uint8"))
+    eight = config(tmp_path, input={"bands": 2, "normalize": "counted"}).input.preprocessing(statistics(dtype="uint8"))
     assert eight.value_range is None
     np.testing.assert_allclose(eight.mean, [4 / 255, 5 / 255])
 
 
 def test_counted_values_beyond_their_range_are_kept(tmp_path: Path) -> None:
-    assert build.augmentation(config(tmp_path)).saturate
-    assert not build.augmentation(config(tmp_path, input={"normalize": "counted"})).saturate
-    assert build.augmentation(config(tmp_path, input={"normalize": "counted", "clip": {"values": [0, 9]}})).saturate
-    assert build.augmentation(config(tmp_path, input={"bands": [5, 4, 9, 1]})).bands == 4
+    assert config(tmp_path).build_augmentation().saturate
+    assert not config(tmp_path, input={"normalize": "counted"}).build_augmentation().saturate
+    assert config(tmp_path, input={"normalize": "counted", "clip": {"values": [0, 9]}}).build_augmentation().saturate
+    assert config(tmp_path, input={"bands": [5, 4, 9, 1]}).build_augmentation().bands == 4
 
 
 # --- samples ---
 def test_a_mask_on_another_grid_is_found_before_training(rasters: Path, write_raster: Callable) -> None:
-    assert len(build.samples(config(rasters))["train"]) == 1
+    assert len(config(rasters).samples()["train"]) == 1
     write_raster(rasters / "masks/val/val.tif", np.zeros((90, 100), np.uint8), crs="EPSG:32634")
     with pytest.raises(DataError, match=r"val\.tif and its mask .*val\.tif are not on one grid: coordinate reference"):
-        build.samples(config(rasters))
+        config(rasters).samples()
 
 
 def test_volumes_become_slices_where_the_configuration_says_so(tmp_path: Path) -> None:
@@ -111,13 +111,13 @@ def test_volumes_become_slices_where_the_configuration_says_so(tmp_path: Path) -
             (tmp_path / folder / split).mkdir(parents=True)
             volume = nibabel.Nifti1Image(np.zeros((6, 7, 3), kind), np.eye(4))
             nibabel.save(volume, tmp_path / folder / split / f"{split}_1.nii.gz")
-    splits = build.samples(config(tmp_path, {"slices": {"axis": 1}}))
+    splits = config(tmp_path, {"slices": {"axis": 1}}).samples()
     assert [len(splits[split]) for split in ("train", "val")] == [7, 7]
     first = splits["train"][0].image
     assert first == VolumeSlice(tmp_path / "images/train/train_1.nii.gz", 1, 0)
     with pytest.raises(DataError, match=r"train_1\.nii\.gz: is a volume; allowed: data\.slices"):
-        build.samples(config(tmp_path))
-    assert build.may_miss_pixels(config(tmp_path), splits["train"])
+        config(tmp_path).samples()
+    assert config(tmp_path).input.may_miss_pixels(splits["train"])
 
 
 def test_slices_of_pictures_are_refused(tmp_path: Path) -> None:
@@ -125,16 +125,16 @@ def test_slices_of_pictures_are_refused(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / f"{path}.png"), np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match=r"a\.png: is no volume, allowed with data\.slices"):
-        build.samples(config(tmp_path, {"slices": {"axis": 0}}))
-    pictures = build.samples(config(tmp_path))["train"]
-    assert not build.may_miss_pixels(config(tmp_path), pictures)
-    assert build.may_miss_pixels(config(tmp_path, input={"nodata": 0.0}), pictures)
+        config(tmp_path, {"slices": {"axis": 0}}).samples()
+    pictures = config(tmp_path).samples()["train"]
+    assert not config(tmp_path).input.may_miss_pixels(pictures)
+    assert config(tmp_path, input={"nodata": 0.0}).input.may_miss_pixels(pictures)
 
 
 # --- counting ---
 def test_a_resumed_run_normalises_by_its_own_statistics(rasters: Path) -> None:
     made = config(rasters, input={"bands": 4, "normalize": "counted", "clip": {"percentiles": [1, 99]}})
-    samples, run = build.samples(made)["train"], RunDir(rasters / "run")
+    samples, run = made.samples()["train"], RunDir(rasters / "run")
     counts, first = count_training(made, run, samples, console)
     assert first is not None and first.bands == 4 and counts.pixel_counts.sum() < 90 * 100 - 900
     run.create(made)
@@ -158,10 +158,10 @@ def test_images_are_looked_into_only_where_pixels_may_be_missing(
     rasters: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(rasters, input={"bands": 4, "max_value": 30000})
-    counts, none = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"], console)
+    counts, none = count_training(made, RunDir(rasters / "run"), made.samples()["train"], console)
     assert none is None and counts.pixel_counts.sum() < 90 * 100 - 900
-    monkeypatch.setattr(build, "may_miss_pixels", lambda *_: False)
-    masks_alone, _ = count_training(made, RunDir(rasters / "run"), build.samples(made)["train"], console)
+    monkeypatch.setattr(Input, "may_miss_pixels", lambda *_: False)
+    masks_alone, _ = count_training(made, RunDir(rasters / "run"), made.samples()["train"], console)
     assert masks_alone.pixel_counts.sum() > counts.pixel_counts.sum()
     run = RunDir(rasters / "run")
     run.create(made)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Value = bool | int | float | str
 Problem = tuple[str, str]  # (dotted key, what is wrong with it and what is allowed)
 
 Probability = Annotated[float, Field(ge=0, le=1)]

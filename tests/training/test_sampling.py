@@ -1,4 +1,4 @@
-"""seg.build.sampling: from the `sampler` section to draws, counts for the class weights, files and warnings."""
+"""From the `sampler` section to draws, counts for the class weights, files and warnings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from seg import build
 from seg.balance import ClassCounts, count_masks
 from seg.config import validate
 from seg.config.tree import Config
-from seg.data.batches.pixel_cache import PixelCache
 from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
+from seg.training.sampling import sampling, sampling_warnings
 
 NAMES = ["ground", "road", "boat", "bird"]
 
@@ -64,12 +63,12 @@ COPIED = {"copy_paste": {"classes": {"boat": 1}, "onto": {"boat": ["ground"]}, "
 
 
 def test_without_the_section_there_is_no_sampling(samples: list[Sample], tmp_path: Path) -> None:
-    assert build.sampling(config(tmp_path), samples) is None
+    assert sampling(config(tmp_path), samples) is None
 
 
 def test_every_part_gets_its_settings(samples: list[Sample], tmp_path: Path) -> None:
     images = {"images": {"name": "repeat_factor", "threshold": 0.5}}
-    built = build.sampling(config(tmp_path, sampler=images | AIMED | COPIED), samples)
+    built = sampling(config(tmp_path, sampler=images | AIMED | COPIED), samples)
     assert built is not None and built.copy_paste is not None
     assert built.sampler.images == RepeatFactor(0.5)
     assert built.sampler.crops == CropTargets(0.5, (0.0, 1.0, 2.0, 0.0), 0.25)
@@ -79,7 +78,7 @@ def test_every_part_gets_its_settings(samples: list[Sample], tmp_path: Path) -> 
     assert built.sampler.index.located.tolist() == [1, 2] and built.sampler.index.copied.tolist() == [2]
     assert built.drawn_by == (built.sampler, built.copy_paste)
     presence = {"images": {"name": "class_presence", "weights": {"boat": 3}}}
-    other = build.sampling(config(tmp_path, sampler=presence), samples)
+    other = sampling(config(tmp_path, sampler=presence), samples)
     assert other is not None and other.sampler.images == ClassPresence((1.0, 1.0, 3.0, 1.0))
 
 
@@ -88,23 +87,23 @@ def test_class_weights_come_from_what_is_drawn(samples: list[Sample], tmp_path: 
     together give each class what weights alone give it: inverse frequency makes every class count alike."""
     section = {"images": {"name": "class_presence"}}
     built_config = config(tmp_path, sampler=section, class_weights={"scheme": "inverse_frequency"})
-    built = build.sampling(built_config, samples)
+    built = sampling(built_config, samples)
     counts = natural(samples, tmp_path)
     assert built is not None and built.realised.exact and built.realised.num_draws == 6 * 16
     drawn = built.counts(counts)
     assert drawn.num_images == counts.num_images and drawn.fingerprint == counts.fingerprint
     assert drawn.frequencies[2] > 2.5 * counts.frequencies[2]
     np.testing.assert_allclose(drawn.frequencies, built.realised.frequencies, atol=1e-3)  # of whole pixels
-    weights = build.weights(built_config, drawn)
+    weights = built_config.class_weights.build(drawn)
     totals = weights[:3] * built.realised.frequencies[:3]  # what each class adds to the loss of the stream
     np.testing.assert_allclose(totals / totals.sum(), 1 / 3, atol=0.01)
-    twice = build.weights(built_config, counts)[:3] * built.realised.frequencies[:3]
+    twice = built_config.class_weights.build(counts)[:3] * built.realised.frequencies[:3]
     assert twice[2] > 2 * twice[0]  # the natural counts would correct for the boat again
 
 
 def test_counts_hold_together(samples: list[Sample], tmp_path: Path) -> None:
     for section in (AIMED, AIMED | COPIED, COPIED, {"images": {"name": "repeat_factor", "threshold": 1.0}}):
-        built = build.sampling(config(tmp_path, sampler=section), samples)
+        built = sampling(config(tmp_path, sampler=section), samples)
         assert built is not None
         counts = built.counts(natural(samples, tmp_path))
         counts.save(tmp_path / "drawn.json")
@@ -114,7 +113,7 @@ def test_counts_hold_together(samples: list[Sample], tmp_path: Path) -> None:
 
 def test_the_table_and_the_json(samples: list[Sample], tmp_path: Path) -> None:
     counts = natural(samples, tmp_path)
-    built = build.sampling(config(tmp_path, sampler=AIMED | COPIED), samples)
+    built = sampling(config(tmp_path, sampler=AIMED | COPIED), samples)
     assert built is not None
     stored = json.loads(json.dumps(built.to_json(counts)))
     assert stored["basis"] == "the first draws of the run" and stored["draws"] == 2048
@@ -126,7 +125,7 @@ def test_the_table_and_the_json(samples: list[Sample], tmp_path: Path) -> None:
     assert built.realised_texts()[2] == f"{share:.3f}% ± {error:.2g}"
     pasted = f"{built.realised.pasted} objects pasted into them"
     assert built.told() == (f"drawn: the share in the run's first 2,048 draws and its standard error, {pasted}")
-    exact = build.sampling(config(tmp_path, sampler={"images": {"name": "class_presence"}}), samples)
+    exact = sampling(config(tmp_path, sampler={"images": {"name": "class_presence"}}), samples)
     assert exact is not None
     assert exact.told() == "drawn: the share in what the sampler draws, over all 96 draws of the run"
     assert exact.realised_texts()[3] == "0.000%" and exact.to_json(counts)["basis"] == "every draw of the run"
@@ -140,13 +139,13 @@ def test_a_stored_index_is_read_and_another_is_not(samples: list[Sample], tmp_pa
         return lambda done, total: None
 
     file = tmp_path / "index.npz"
-    built = build.sampling(built_config, samples, file, progress)
+    built = sampling(built_config, samples, file, progress)
     assert built is not None and told == ["locating classes", "drawing crops to count"]
     built.sampler.index.save(file, natural(samples, tmp_path).fingerprint)
-    again = build.sampling(built_config, samples, file, progress)
+    again = sampling(built_config, samples, file, progress)
     assert again is not None and told[2:] == ["drawing crops to count"]
     np.testing.assert_array_equal(again.realised.pixels, built.realised.pixels)
-    build.sampling(built_config, samples[:6], file, progress)
+    sampling(built_config, samples[:6], file, progress)
     assert told[3:] == ["locating classes", "drawing crops to count"]
 
 
@@ -166,21 +165,21 @@ def test_a_stored_index_is_read_and_another_is_not(samples: list[Sample], tmp_pa
 )
 def test_classes_that_cannot_be_sampled(samples: list[Sample], tmp_path: Path, section: dict, message: str) -> None:
     with pytest.raises(DataError) as error:
-        build.sampling(config(tmp_path, sampler=section), samples)
+        sampling(config(tmp_path, sampler=section), samples)
     assert str(error.value) == message
 
 
 def test_a_threshold_that_changes_nothing(samples: list[Sample], tmp_path: Path) -> None:
     section = {"images": {"name": "repeat_factor", "threshold": 0.1}}
     with pytest.raises(ConfigError, match=r"sampler\.images\.threshold: got 0\.1, which repeats no image: the rarest"):
-        build.sampling(config(tmp_path, sampler=section), samples)
+        sampling(config(tmp_path, sampler=section), samples)
 
 
 def test_correcting_twice_is_warned_of(tmp_path: Path) -> None:
     manual = {"class_weights": {"scheme": "manual", "manual": dict.fromkeys(NAMES, 1.0)}}
-    assert build.sampling_warnings(config(tmp_path, **manual)) == []
-    assert build.sampling_warnings(config(tmp_path, sampler=AIMED, class_weights={"scheme": "inverse_sqrt"})) == []
-    (warning,) = build.sampling_warnings(config(tmp_path, sampler=AIMED, **manual))
+    assert sampling_warnings(config(tmp_path, **manual)) == []
+    assert sampling_warnings(config(tmp_path, sampler=AIMED, class_weights={"scheme": "inverse_sqrt"})) == []
+    (warning,) = sampling_warnings(config(tmp_path, sampler=AIMED, **manual))
     assert warning.startswith("class_weights.manual is used as it is, although the sampler shows the rare classes more")
     assert "corrected twice" in warning
 
@@ -188,26 +187,10 @@ def test_correcting_twice_is_warned_of(tmp_path: Path) -> None:
 def test_training_data_wants_the_sampler(samples: list[Sample], tmp_path: Path) -> None:
     built_config = config(tmp_path, sampler=AIMED | COPIED)
     with pytest.raises(ValueError, match="drawn_by: got None, allowed with a sampler in the configuration: that of"):
-        build.training_data(built_config, samples)
-    built = build.sampling(built_config, samples)
+        built_config.training_data(samples)
+    built = sampling(built_config, samples)
     assert built is not None
-    batches = list(build.training_data(built_config, samples, 4, built.drawn_by).as_numpy_iterator())
+    batches = list(built_config.training_data(samples, 4, built.drawn_by).as_numpy_iterator())
     assert len(batches) == 2 * 4 and batches[0][0].shape == (4, 16, 16, 3)
     shown = np.concatenate([labels for _, labels in batches])
     assert (shown == 2).any(axis=(1, 2)).mean() > 0.3
-
-
-def test_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seg.build.data import pixel_cache
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-
-    def built(section: dict | None) -> PixelCache | None:
-        return pixel_cache(config(tmp_path, input={"crop": [16, 16], "cache": section}))
-
-    assert built(None) is None
-    memory = built({"name": "memory", "limit_gib": 0.5})
-    assert memory is not None and (memory.folder, memory.limit) == (None, 2**29)
-    disk, own = built({"name": "disk"}), built({"name": "disk", "folder": str(tmp_path / "own")})
-    assert disk is not None and (disk.folder, disk.limit) == (tmp_path / "xdg/seg/decoded", 16 * 2**30)
-    assert own is not None and own.folder == tmp_path / "own" and own.reading == memory.reading

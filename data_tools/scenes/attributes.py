@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from seg.data.scenes.objects import BOAT, BUILDING, FIELD, FOREST, ROAD, SOLAR_PANEL, WATER
+from data_tools.scenes.objects import BOAT, BUILDING, FIELD, FOREST, ROAD, SOLAR_PANEL, WATER
 from seg.labels import LabelSet
 
 NEAR = 16  # pixels; wider than a boat, narrower than a field
@@ -33,7 +33,7 @@ def scene_attributes(mask: np.ndarray) -> np.ndarray:
     """The attributes of a scene.
 
     Args:
-        mask: (H, W) uint8 of `seg.data.scenes.scene.SCENE_LABELS`' indices, 255 where the image has no data.
+        mask: (H, W) uint8 of `data_tools.scenes.scene.SCENE_LABELS`' indices, 255 where the image has no data.
 
     Returns:
         (H, W, 6) uint8 of `ATTRIBUTE_LABELS`: 0, 1, and 255 where an attribute is not known. `near_water` is present at

@@ -3,9 +3,9 @@ import pytest
 from keras import ops
 
 from seg.balance import ClassCounts
-from seg.build import posterior_weights, weights
 from seg.config import validate
 from seg.errors import ConfigError
+from seg.inference.prior import posterior_weights
 from seg.losses.cross_entropy import CrossEntropy
 from seg.metrics.posterior import Rule
 
@@ -29,8 +29,9 @@ def counts(pixels=(90, 9, 1)):
 
 
 def test_weighted_cross_entropy_has_the_weights_of_its_loss():
-    found = posterior_weights(config(), counts(), weights(config(), counts()))
-    np.testing.assert_array_equal(found, weights(config(), counts()))
+    weights = config().class_weights.build(counts())
+    found = posterior_weights(config(), counts(), weights)
+    np.testing.assert_array_equal(found, weights)
     assert found[2] / found[0] == pytest.approx(90)
 
 

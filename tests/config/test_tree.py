@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import pytest
 
-from seg import build
+from data_tools import make_scenes
 from seg.balance import ClassCounts, class_weights
-from seg.config import validate
+from seg.config import load_config, validate
 from seg.config.tree import Config
+from seg.data.batches.pixel_cache import PixelCache
 from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
-from seg.data.scenes.scene import SCENE_LABELS
 from seg.data.views.border_map import BorderWeights
-from seg.errors import ConfigError, DataError
+from seg.errors import DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
 from seg.losses.focal import Focal
@@ -28,7 +28,7 @@ from seg.losses.top_k import TopKCrossEntropy
 from seg.losses.tversky import Tversky
 from seg.models.blocks import BilinearUpsampling, FusedBatchNormalization
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["sky", "road"]
 
 
@@ -59,8 +59,8 @@ def counts() -> ClassCounts:
 # --- labels and data --------------------------------------------------------------------------------------------------
 def test_the_label_set():
     labels = {"names": NAMES, "colours": [[1, 2, 3], [4, 5, 6]], "ignore_index": 9}
-    assert build.label_set(config(labels=labels)).colours == ((1, 2, 3), (4, 5, 6))
-    assert build.label_set(config(labels=labels)).ignore_index == 9
+    assert config(labels=labels).labels.label_set().colours == ((1, 2, 3), (4, 5, 6))
+    assert config(labels=labels).labels.label_set().ignore_index == 9
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_label_set():
 )
 def test_mask_encodings(section: dict, encoding: object):
     labels = {"names": NAMES, "colours": [[1, 2, 3], [4, 5, 6]], "encoding": section}
-    assert build.mask_encoding(config(labels=labels)) == encoding
+    assert config(labels=labels).labels.mask_encoding() == encoding
 
 
 def write_pairs(root: Path, images: str, masks: str, stems: str, mask_suffix: str = "", size: int = 8) -> None:
@@ -93,7 +93,7 @@ def test_samples_from_folders(tmp_path: Path):
     write_pairs(tmp_path, "train/x", "train/y", "abc", "_mask")
     write_pairs(tmp_path, "val/x", "val/y", "d", "_mask")
     data = {"name": "folders", "root": str(tmp_path), "images": "{split}/x", "masks": "{split}/y"}
-    splits = build.samples(config(data=data | {"mask_suffix": "_mask"}))
+    splits = config(data=data | {"mask_suffix": "_mask"}).samples()
     assert stems(splits) == {"train": "abc", "val": "d"}
     assert splits["val"][0].mask == tmp_path / "val/y/d_mask.png"
 
@@ -101,76 +101,54 @@ def test_samples_from_folders(tmp_path: Path):
 def test_samples_from_a_table(tmp_path: Path):
     write_pairs(tmp_path, "x", "y", "ab")
     (tmp_path / "list.csv").write_text("image,mask,split\nx/a.png,y/a.png,val\nx/b.png,y/b.png,train\n")
-    splits = build.samples(config(data={"name": "table", "root": str(tmp_path), "table": "list.csv"}))
+    splits = config(data={"name": "table", "root": str(tmp_path), "table": "list.csv"}).samples()
     assert stems(splits) == {"train": "b", "val": "a"}
 
 
 def test_samples_from_fractions(tmp_path: Path):
     write_pairs(tmp_path, "x", "y", "abcdefgh")
     data = {"name": "fractions", "root": str(tmp_path), "images": "x", "masks": "y", "block_size": 2, "seed": 3}
-    found = stems(build.samples(config(data=data | {"train": 0.5, "val": 0.25, "test": 0.25})))
+    found = stems(config(data=data | {"train": 0.5, "val": 0.25, "test": 0.25}).samples())
     assert {split: len(names) for split, names in found.items()} == {"train": 4, "val": 2, "test": 2}
     assert found["val"] in ("ab", "cd", "ef", "gh")  # blocks stay together
-    without_test = stems(build.samples(config(data=data | {"train": 0.5, "val": 0.5, "test": 0})))
+    without_test = stems(config(data=data | {"train": 0.5, "val": 0.5, "test": 0}).samples())
     assert sorted(without_test) == ["train", "val"]
-
-
-def scenes(tmp_path: Path, **labels) -> Config:
-    sizes = {"size": 64, "train": 2, "val": 1, "test": 1}
-    return config(
-        labels={"names": list(SCENE_LABELS.names)} | labels,
-        data={"name": "scenes", "root": str(tmp_path / "scenes"), **sizes},
-    )
-
-
-def test_scenes_are_drawn_once(tmp_path: Path):
-    splits = build.samples(scenes(tmp_path))
-    assert {split: len(samples) for split, samples in splits.items()} == {"train": 2, "val": 1, "test": 1}
-    image = splits["train"][0].image
-    before = image.stat().st_mtime_ns
-    assert build.samples(scenes(tmp_path)) == splits
-    assert image.stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (
-            {"names": list(reversed(SCENE_LABELS.names))},
-            f"labels.names: got {', '.join(reversed(SCENE_LABELS.names))}; "
-            f"allowed with the generated scenes: {', '.join(SCENE_LABELS.names)}",
-        ),
-        ({"ignore_index": 99}, "labels.ignore_index: got 99, allowed with the generated scenes: 255"),
-        (
-            {"encoding": {"name": "palette"}},
-            "labels.encoding.name: got 'palette', allowed with the generated scenes: index, multi_label",
-        ),
-    ],
-)
-def test_scenes_need_their_own_labels(tmp_path: Path, labels: dict, message: str):
-    with pytest.raises(ConfigError) as error:
-        build.samples(scenes(tmp_path, **labels))
-    assert str(error.value) == message
-    assert not (tmp_path / "scenes").exists()
 
 
 def test_a_root_that_is_no_folder():
     with pytest.raises(DataError) as error:
-        build.samples(config())
+        config().samples()
     message = "data.root: got 'somewhere', which is no folder; allowed: the folder that holds the data"
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["quickstart", "multi_label"])
+def test_the_scenes_of_a_shipped_configuration_are_drawn_by_the_command_that_it_is_told(name, tmp_path, monkeypatch):
+    shipped = load_config(ROOT / "configs" / f"{name}.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        shipped.samples()
+    told, _, command = str(error.value).partition("; to draw the generated scenes: python -m data_tools.make_scenes ")
+    root = shipped.data.root
+    assert told == f"data.root: got '{root}', which is no folder; allowed: the folder that holds the data"
+    assert make_scenes.main([*command.split(), "--size", "64", "--count", "5"]) == 0
+    assert {split: len(samples) for split, samples in shipped.samples().items()} == {
+        "train": 3,
+        "val": 1,
+        "test": 1,
+    }
 
 
 def test_a_mask_of_another_size_than_its_image(tmp_path: Path):
     write_pairs(tmp_path, "images/train", "masks/train", "a", size=7)
     write_pairs(tmp_path, "images/val", "masks/val", "b")
     with pytest.raises(DataError, match="a.png"):
-        build.samples(config(data={"name": "folders", "root": str(tmp_path)}))
+        config(data={"name": "folders", "root": str(tmp_path)}).samples()
 
 
 def test_preprocessing():
     section = {"bands": 3, "resize": [32, 64], "max_value": 4095, "mean": 0.25, "std": 0.5}
-    built = build.preprocessing(config(input=section))
+    built = config(input=section).input.preprocessing()
     assert (built.bands, built.resize, built.max_value) == (3, (32, 64), 4095.0)
     assert (built.mean, built.std) == ((0.25,) * 3, (0.5,) * 3)
 
@@ -179,7 +157,7 @@ def test_augmentation_takes_every_setting():
     section = {"horizontal_flip": 0.1, "vertical_flip": 0.2, "rotate90": 0.3, "scale": [0.5, 2], "rotate": 4,
                "brightness": 0.5, "contrast": 0.6, "colour_jitter": 0.7, "elastic": 8}  # fmt: skip
     labels = {"names": NAMES, "ignore_index": 9}
-    built = build.augmentation(config(augmentation=section, labels=labels, input={"crop": [32, 64]}))
+    built = config(augmentation=section, labels=labels, input={"crop": [32, 64]}).build_augmentation()
     assert {key: getattr(built, key) for key in section} == section | {"scale": (0.5, 2.0)}
     assert (built.crop, built.ignore_index, built.bands) == ((32, 64), 9, 3)
 
@@ -189,11 +167,25 @@ def test_training_data_repeats_for_the_epochs_and_evaluation_data_does_not(tmp_p
     write_pairs(tmp_path, "images/val", "masks/val", "ef")
     section = {"data": {"name": "folders", "root": str(tmp_path)}, "training": {"epochs": 3, "batch_size": 2}}
     built = config(**section, input={"crop": [8, 8], "crops_per_image": 2})
-    splits = build.samples(built)
-    assert len(list(build.training_data(built, splits["train"]))) == 3 * 4 * 2 / 2
-    assert len(list(build.training_data(built, splits["train"], first_epoch=2))) == 4 * 2 / 2
-    batches = build.evaluation_data(built, splits["val"], build.preprocessing(built))
+    splits = built.samples()
+    assert len(list(built.training_data(splits["train"]))) == 3 * 4 * 2 / 2
+    assert len(list(built.training_data(splits["train"], first_epoch=2))) == 4 * 2 / 2
+    batches = built.evaluation_data(splits["val"], built.input.preprocessing())
     assert sum(len(images) for images, _ in batches) == 2
+
+
+def test_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+    def built(section: dict | None) -> PixelCache | None:
+        return config(input={"crop": [16, 16], "cache": section}).build_cache()
+
+    assert built(None) is None
+    memory = built({"name": "memory", "limit_gib": 0.5})
+    assert memory is not None and (memory.folder, memory.limit) == (None, 2**29)
+    disk, own = built({"name": "disk"}), built({"name": "disk", "folder": str(tmp_path / "own")})
+    assert disk is not None and (disk.folder, disk.limit) == (tmp_path / "xdg/seg/decoded", 16 * 2**30)
+    assert own is not None and own.folder == tmp_path / "own" and own.reading == memory.reading
 
 
 # --- weights and loss -------------------------------------------------------------------------------------------------
@@ -210,16 +202,20 @@ def test_training_data_repeats_for_the_epochs_and_evaluation_data_does_not(tmp_p
 )
 def test_weights(section: dict, arguments: dict):
     expected = class_weights(counts(), **section | arguments)
-    np.testing.assert_array_equal(build.weights(config(class_weights=section), counts()), expected)
+    np.testing.assert_array_equal(config(class_weights=section).class_weights.build(counts()), expected)
 
 
 def test_the_schemes_of_the_config_are_those_of_the_weights():
     for scheme in ("inverse_frequency", "inverse_square", "median_frequency", "log_frequency"):
-        assert build.weights(config(class_weights={"scheme": scheme}), counts()).shape == (2,)
+        assert config(class_weights={"scheme": scheme}).class_weights.build(counts()).shape == (2,)
+
+
+def online(built: Config):
+    return built.class_weights.build_online(built.labels.label_set())
 
 
 def test_online_weights():
-    assert build.online_weights(config(class_weights={"scheme": "inverse_sqrt"})) is None
+    assert online(config(class_weights={"scheme": "inverse_sqrt"})) is None
     section = {
         "scheme": "effective_number",
         "beta": 0.9,
@@ -228,20 +224,20 @@ def test_online_weights():
         "cap": 2,
         "online": 0.5,
     }
-    found = build.online_weights(config(class_weights=section, labels={"names": NAMES, "ignore_index": 9}))
+    found = online(config(class_weights=section, labels={"names": NAMES, "ignore_index": 9}))
     expected = {"num_classes": 2, "ignore_index": 9, "momentum": 0.5, **section}
     del expected["online"]
     assert {key: value for key, value in found.get_config().items() if key != "name"} == expected
     schemes = ("inverse_frequency", "inverse_square", "inverse_sqrt", "median_frequency", "log_frequency")
     for scheme in schemes:
-        found = build.online_weights(config(class_weights={"scheme": scheme, "online": 0.9}))
+        found = online(config(class_weights={"scheme": scheme, "online": 0.9}))
         assert (found.scheme, found.normalize, found.cap) == (scheme, "mean_one", None)
 
 
 def test_pixel_weights():
-    assert build.pixel_weights(config()) is None
+    assert config().build_pixel_weights() is None
     section = {"name": "border", "classes": ["road"], "strength": 4, "sigma": 2}
-    assert build.pixel_weights(config(pixel_weights=section)) == BorderWeights((1,), strength=4.0, sigma=2.0)
+    assert config(pixel_weights=section).build_pixel_weights() == BorderWeights((1,), strength=4.0, sigma=2.0)
 
 
 def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():
@@ -251,8 +247,8 @@ def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():
         {"name": "dice", "coefficient": 2, "smooth": 0, "reduction": "image", "absent": "count"},
     ]
     labels = {"names": NAMES, "ignore_index": 9}
-    built = build.loss(
-        config(loss=section, labels=labels, class_weights={"scheme": "inverse_sqrt"}), np.array([1.0, 3.0])
+    built = config(loss=section, labels=labels, class_weights={"scheme": "inverse_sqrt"}).build_loss(
+        np.array([1.0, 3.0])
     )
     assert [coefficient for coefficient, _ in built.terms] == [0.5, 1.0, 2.0]
     cross_entropy, focal, dice = (term.get_config() for _, term in built.terms)
@@ -295,9 +291,8 @@ def test_loss_terms_get_their_settings_and_the_weights_only_where_wanted():
 )
 @pytest.mark.parametrize("weighted", [True, False])
 def test_further_terms(section: dict, expected: type, settings: dict, weighted: bool):
-    built = build.loss(
-        config(loss=[section | {"weighted": weighted}], labels={"names": NAMES, "ignore_index": 9}),
-        np.array([1.0, 3.0]),
+    built = config(loss=[section | {"weighted": weighted}], labels={"names": NAMES, "ignore_index": 9}).build_loss(
+        np.array([1.0, 3.0])
     )
     (_, term), name = built.terms[0], section["name"]
     given = {"class_weights": [1.0, 3.0] if weighted else None, "ignore_index": 9, "name": name}
@@ -307,7 +302,7 @@ def test_further_terms(section: dict, expected: type, settings: dict, weighted: 
 def test_the_loss_by_hand():
     # One pixel of class 1, equal logits: p = 1/2. Cross-entropy with weight 3: 3 ln 2, times the coefficient 2.
     section = [{"name": "cross_entropy", "coefficient": 2}]
-    built = build.loss(config(loss=section, class_weights={"scheme": "inverse_sqrt"}), np.array([1.0, 3.0]))
+    built = config(loss=section, class_weights={"scheme": "inverse_sqrt"}).build_loss(np.array([1.0, 3.0]))
     value = built(np.ones((1, 1, 1), np.uint8), np.zeros((1, 1, 1, 2), np.float32))
     np.testing.assert_allclose(value, 6 * np.log(2), rtol=1e-6)
 
@@ -323,8 +318,8 @@ def learning_rates(built: keras.optimizers.Optimizer, steps: list[int]) -> list[
 
 
 def test_a_constant_schedule():
-    built = build.optimizer(
-        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "constant"}), steps_per_epoch=7
+    built = config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "constant"}).build_optimizer(
+        steps_per_epoch=7
     )
     assert type(built) is keras.optimizers.Adam
     assert learning_rates(built, [0, 70]) == [0.5, 0.5]
@@ -334,16 +329,16 @@ def test_cosine_by_hand():
     # 10 epochs of 4 steps, 2 of warm-up: 0 to 0.5 over 8 steps; then half a cosine over 32 steps from 0.5 to
     # 0.2 * 0.5 = 0.1: half-way (step 24) at their mean 0.3; after a quarter (16) at 0.1 + 0.4 (1 + cos 45) / 2.
     section = {"name": "cosine", "warmup_epochs": 2, "final_fraction": 0.2}
-    built = build.optimizer(
-        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule=section), steps_per_epoch=4
+    built = config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule=section).build_optimizer(
+        steps_per_epoch=4
     )
     expected = [0, 0.25, 0.5, 0.1 + 0.2 * (1 + np.sqrt(0.5)), 0.3, 0.1, 0.1]
     np.testing.assert_allclose(learning_rates(built, [0, 4, 8, 16, 24, 40, 50]), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_cosine_without_warm_up_starts_at_the_peak():
-    built = build.optimizer(
-        config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "cosine"}), steps_per_epoch=4
+    built = config(optimizer={"name": "adam", "learning_rate": 0.5}, schedule={"name": "cosine"}).build_optimizer(
+        steps_per_epoch=4
     )
     np.testing.assert_allclose(learning_rates(built, [0, 20, 40]), [0.5, 0.25, 0], rtol=1e-5, atol=1e-8)
 
@@ -353,8 +348,8 @@ def test_adamw_decays_kernels_and_nothing_else():
     built = config(
         optimizer=section, schedule={"name": "constant"}, model={"name": "unet", "depth": 1, "base_filters": 2}
     )
-    model = keras.Model(*build.network(built))
-    optimizer = build.optimizer(built, steps_per_epoch=1)
+    model = keras.Model(*built.build_model())
+    optimizer = built.build_optimizer(steps_per_epoch=1)
     assert type(optimizer) is keras.optimizers.AdamW
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
@@ -368,7 +363,7 @@ def test_adamw_decays_kernels_and_nothing_else():
 # --- network ----------------------------------------------------------------------------------------------------------
 def test_the_network_has_the_configured_shape():
     section = {"name": "unet", "depth": 2, "base_filters": 3, "norm": "group", "dropout": 0.5, "upsampling": "bilinear"}
-    images, logits = build.network(config(model=section, input={"bands": 1}))
+    images, logits = config(model=section, input={"bands": 1}).build_model()
     assert images.shape == (None, None, None, 1)
     assert logits.shape == (None, None, None, 2)
     layers = keras.Model(images, logits).layers
@@ -380,5 +375,5 @@ def test_the_network_has_the_configured_shape():
 
 # --- imports ----------------------------------------------------------------------------------------------------------
 def test_labels_samples_and_weights_need_no_tensorflow():
-    code = "import sys, seg.build\nassert not {'tensorflow', 'keras', 'albumentations'} & set(sys.modules)"
+    code = "import sys, seg.train\nassert not {'tensorflow', 'keras', 'albumentations'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from data_tools.scenes.scene import SCENE_LABELS, draw_scene, scene_seed, write_scenes
 from seg.data.files.images import read_image
 from seg.data.masks.reading import IndexEncoding, read_mask
-from seg.data.scenes.scene import SCENE_LABELS, draw_scene, scene_seed, write_scenes
 from seg.errors import DataError
 from seg.metrics.iou import confusion_matrix, scores
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from data_tools.scenes.attributes import ATTRIBUTE_LABELS, NEAR, scene_attributes
+from data_tools.scenes.objects import BOAT, BUILDING, FIELD, FOREST, SOLAR_PANEL, WATER
+from data_tools.scenes.scene import draw_scene, scene_seed, write_scenes
 from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import read_mask
-from seg.data.scenes.attributes import ATTRIBUTE_LABELS, NEAR, scene_attributes
-from seg.data.scenes.objects import BOAT, BUILDING, FIELD, FOREST, SOLAR_PANEL, WATER
-from seg.data.scenes.scene import draw_scene, scene_seed, write_scenes
 from seg.errors import DataError
 
 NAMES = ATTRIBUTE_LABELS.names
