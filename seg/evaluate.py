@@ -154,7 +154,7 @@ def evaluate_multi_label(run: RunDir, which: str, split: str, folder: Path) -> N
     model = load_segmenter(checkpoint)
     model.compile(loss=config.labels.plain_loss(), metrics=[confusion])
     with user_errors():
-        batches = config.evaluation_data(splits[split], run.band_statistics())
+        batches = config.evaluation_data(splits[split], config.input.preprocessing(run.band_statistics()))
         logs = model.evaluate(batches, verbose=0, return_dict=True)
     matrix = keras.ops.convert_to_numpy(confusion.matrix)
     results, resize = scores(matrix), config.input.resize

@@ -88,7 +88,7 @@ def train(config: Config, run: RunDir) -> None:
     model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
-        val = config.evaluation_data(splits["val"], prepared.statistics)
+        val = config.evaluation_data(splits["val"], config.input.preprocessing(prepared.statistics))
         if not finished(config, log):
             board = run_board(config, run, splits["val"], prepared)
             drawn_by = prepared.sampling.drawn_by if prepared.sampling else None

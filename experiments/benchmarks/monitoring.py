@@ -26,13 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from seg.balance.counts import ClassCounts
+from seg.config.tensorboard import TensorBoard
 from seg.data.batches.dataset import not_tuned
 from seg.labels import LabelSet
 from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
 from seg.runs.hardware import has_bfloat16_units
-from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
+from seg.training.callbacks import SegmentationTensorBoard
 from seg.training.event_file import folder_bytes
 from seg.training.segmenter import Segmenter
 from seg.training.tensorboard import is_due
@@ -132,7 +133,7 @@ def measure(size: Size, rounds: int) -> list[str]:
     loss = Combined([(1.0, CrossEntropy(class_weights=weights.tolist())), (1.0, Dice())])
     model.compile("adam", loss=loss, metrics=[ConfusionMatrix(names)])
     with tempfile.TemporaryDirectory() as folder:
-        limits = CockpitLimits(max_mb=1e6)
+        limits = TensorBoard(max_mb=1e6)
         inner = SegmentationTensorBoard(folder, labels, counts=counts, class_weights=weights, limits=limits)
         alternating = Alternating(inner)
         model.fit(

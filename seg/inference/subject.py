@@ -136,7 +136,8 @@ class Subject:
         return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        yield from self.config.evaluation_data(samples, self.statistics).as_numpy_iterator()
+        preprocessing = self.config.input.preprocessing(self.statistics)
+        yield from self.config.evaluation_data(samples, preprocessing).as_numpy_iterator()
 
     @property
     def _root(self) -> Path:

@@ -19,12 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seg.data.files.storage import write_bytes
 from seg.errors import SegError
 from seg.runs.model_file import save_model
-from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
+from seg.training.tensorboard import SegmentationTensorBoard
 
 __all__ = [
     "MONITOR",
     "Checkpoints",
-    "CockpitLimits",
     "EpochFacts",
     "NaNStop",
     "ProgressBar",

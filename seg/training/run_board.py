@@ -11,7 +11,7 @@ from seg.data.samples.pairs import Sample
 from seg.data.views.sources import evaluation_views
 from seg.runs.run_dir import RunDir
 from seg.training.preparation import Preparation
-from seg.training.tensorboard import CockpitLimits, SegmentationTensorBoard
+from seg.training.tensorboard import SegmentationTensorBoard
 
 
 def run_board(config: Config, run: RunDir, val: Sequence[Sample], prepared: Preparation) -> SegmentationTensorBoard:
@@ -29,7 +29,7 @@ def run_board(config: Config, run: RunDir, val: Sequence[Sample], prepared: Prep
         samples=np.linspace(0, len(views) - 1, min(config.output.overlays, len(views))).astype(int).tolist(),
         sample_names=[view.name for view in views],
         picture=preprocessing.shown,
-        limits=CockpitLimits(**config.tensorboard.model_dump()),
+        limits=config.tensorboard,
         texts={
             "classes": "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]),
             "config": f"```yaml\n{dump_config(config)}```",

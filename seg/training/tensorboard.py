@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from seg.balance import ClassCounts, MultiLabelCounts
+from seg.config.tensorboard import TensorBoard
 from seg.labels import LabelSet
 from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.iou import scores
@@ -34,32 +34,6 @@ LOOKS = 10  # a run is looked at about so often unless told otherwise; TensorBoa
 LEAST_INTERVAL = 4  # epochs; in a run of a dozen short epochs more looks would cost too much
 SHARES = ("pixel_share", "loss_share", "gradient_share")
 UNWRITTEN = ("seconds",)  # log keys that are no curve
-
-
-@dataclass(frozen=True)
-class CockpitLimits:
-    """How much is drawn and written.
-
-    Attributes:
-        rare_share: A class with a smaller share of the labelled training pixels is rare.
-        look_every: Epochs between two looks at the predictions (pictures, precision-recall curves, shares); the first
-            and the last epoch are always looked at. None: a tenth of the epochs, at least 4.
-        confusion_every: Epochs between two pictures of the confusion matrix; 0: none.
-        tile_classes: The so many rarest classes have their worst tiles drawn.
-        tiles: How many of each.
-        curve_classes: The so many rarest classes, or those of these names, have precision-recall curves.
-        side: Largest height and width of a sample's or tile's picture, in pixels.
-        max_mb: No more pictures are written once the event files have so many megabytes; the curves go on.
-    """
-
-    rare_share: float = 0.01
-    look_every: int | None = None
-    confusion_every: int = 1
-    tile_classes: int = 4
-    tiles: int = 1
-    curve_classes: int | Sequence[str] = 4
-    side: int = 256
-    max_mb: float = 500.0
 
 
 class SegmentationTensorBoard(keras.callbacks.Callback):
@@ -103,13 +77,13 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
         samples: int | Sequence[int] = 4,
         sample_names: Sequence[str] = (),
         picture: Picture | None = None,
-        limits: CockpitLimits | None = None,
+        limits: TensorBoard | None = None,
         texts: Mapping[str, str] | None = None,
         hparams: Mapping[str, Any] | None = None,
         run_name: str | None = None,
     ) -> None:
         super().__init__()
-        self.folder, self.labels, self.limits = Path(folder), labels, limits or CockpitLimits()
+        self.folder, self.labels, self.limits = Path(folder), labels, limits or TensorBoard()
         self.counts, self.picture, self.texts = counts, picture, dict(texts or {})
         self.hparams, self.run_name = dict(hparams or {}), run_name or self.folder.name
         self.class_weights = None if class_weights is None else np.asarray(class_weights, np.float64)
@@ -372,7 +346,7 @@ class SegmentationTensorBoard(keras.callbacks.Callback):
 def is_due(step: int, epochs: int, every: int | None) -> bool:
     """Whether something that is done every so many epochs is done after epoch `step` of `epochs`, counted from 1.
 
-    Always after the first, so that a mistake is seen at once, and after the last. `every` None: see `CockpitLimits`.
+    Always after the first, so that a mistake is seen at once, and after the last. `every` None: see `TensorBoard`.
     """
     every = every or max(LEAST_INTERVAL, -(-epochs // LOOKS))
     return step in (1, epochs) or step % every == 0

@@ -1,4 +1,3 @@
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ def load(tmp_path: Path, *overrides: str):
 
 def test_a_configuration_without_the_section_has_its_defaults(tmp_path: Path):
     assert load(tmp_path).tensorboard == TensorBoard()
-
-
-def test_the_section_is_the_callbacks_limits(tmp_path: Path):
-    from seg.training.callbacks import CockpitLimits
-
-    assert {field.name for field in fields(CockpitLimits)} == set(TensorBoard.model_fields)
-    assert CockpitLimits(**load(tmp_path).tensorboard.model_dump()) == CockpitLimits()
 
 
 def test_curve_classes_are_a_number_or_names(tmp_path: Path):

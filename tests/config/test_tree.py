@@ -170,7 +170,7 @@ def test_training_data_repeats_for_the_epochs_and_evaluation_data_does_not(tmp_p
     splits = built.samples()
     assert len(list(built.training_data(splits["train"]))) == 3 * 4 * 2 / 2
     assert len(list(built.training_data(splits["train"], first_epoch=2))) == 4 * 2 / 2
-    assert sum(len(images) for images, _ in built.evaluation_data(splits["val"])) == 2
+    assert sum(len(images) for images, _ in built.evaluation_data(splits["val"], built.input.preprocessing())) == 2
 
 
 def test_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,12 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorflow import make_ndarray
 
 from seg.balance import ClassCounts
+from seg.config.tensorboard import TensorBoard
 from seg.labels import LabelSet
 from seg.losses import CrossEntropy
 from seg.metrics.confusion import ConfusionMatrix
 from seg.pictures.confusion import confusion_picture
-from seg.training.callbacks import CockpitLimits, SegmentationTensorBoard
+from seg.training.callbacks import SegmentationTensorBoard
 from seg.training.tensorboard import is_due
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ random = np.random.default_rng(0)
 IMAGES = random.normal(size=(6, 8, 6, 3)).astype(np.float32)
 MASKS = (random.random((6, 8, 6)) < 0.2).astype(np.uint8)
 MASKS[:, :2] = 255
-LIMITS = CockpitLimits(rare_share=0.3, look_every=3)
+LIMITS = TensorBoard(rare_share=0.3, look_every=3)
 
 
 def counts(names=NAMES):
@@ -250,7 +251,7 @@ def test_when_looks_and_pictures_are_due():
 
 
 def test_a_full_folder_gets_no_more_pictures_but_every_curve(tmp_path):
-    limits = CockpitLimits(max_mb=0.001, look_every=1)
+    limits = TensorBoard(max_mb=0.001, look_every=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # Keras's own, which pyproject.toml allows, are among them
         fit(conv_model(), cockpit(tmp_path, limits=limits), epochs=2)
@@ -263,7 +264,7 @@ def test_a_full_folder_gets_no_more_pictures_but_every_curve(tmp_path):
 
 
 def test_no_pictures_are_wanted(tmp_path):
-    limits = CockpitLimits(confusion_every=0, tile_classes=0, curve_classes=0)
+    limits = TensorBoard(confusion_every=0, tile_classes=0, curve_classes=0)
     fit(conv_model(), SegmentationTensorBoard(tmp_path, LABELS, samples=0, limits=limits), epochs=1)
     tags = set(read(tmp_path, "val").Tags()["tensors"])
     assert not {tag for tag in tags if tag.startswith(("confusion", "overlay", "worst", "pr_curve"))}
@@ -352,11 +353,11 @@ def test_other_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"class_weights: got shape \(2,\), allowed: \(3,\), one a class"):
         cockpit(tmp_path, class_weights=[1, 2])
     with pytest.raises(ValueError, match="curve_classes: got 'car', allowed: water, boat, never labelled"):
-        cockpit(tmp_path, limits=CockpitLimits(curve_classes=("car",)))
+        cockpit(tmp_path, limits=TensorBoard(curve_classes=("car",)))
 
 
 def test_named_curve_classes(tmp_path):
-    fit(conv_model(), cockpit(tmp_path, limits=CockpitLimits(curve_classes=("water",))), epochs=1)
+    fit(conv_model(), cockpit(tmp_path, limits=TensorBoard(curve_classes=("water",))), epochs=1)
     assert [tag for tag in read(tmp_path, "val").Tags()["tensors"] if tag.startswith("pr_curve")] == ["pr_curve/water"]
 
 
