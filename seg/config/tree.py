@@ -13,10 +13,10 @@ from seg.config.data import DataKind, Listing
 from seg.config.input import Input
 from seg.config.labels import Labels
 from seg.config.losses import CrossEntropyTerm, LossTerm
-from seg.config.model import UNet
+from seg.config.model import ModelKind, UNet
 from seg.config.sampler import Sampler
 from seg.config.tensorboard import TensorBoard
-from seg.config.training import Adam, AdamW, ConstantSchedule, CosineSchedule, Output, Training
+from seg.config.training import AdamW, CosineSchedule, OptimizerKind, Output, ScheduleKind, Training
 from seg.data.views.augmentation import AugmentationSettings
 from seg.errors import DataError
 from seg.section import Section, Value
@@ -55,10 +55,10 @@ class Config(Section):
     class_weights: ClassWeights = ClassWeights()
     sampler: Sampler | None = Field(None, description="rare classes on purpose; left out: every image equally often")
     pixel_weights: BorderWeights | None = Field(None, description="weights of single training pixels; left out: none")
-    model: UNet = UNet(name="unet")
+    model: ModelKind = UNet(name="unet")
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (CrossEntropyTerm(name="cross_entropy"),)
-    optimizer: Annotated[Adam | AdamW, Field(discriminator="name")] = AdamW(name="adamw")
-    schedule: Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="name")] = CosineSchedule(name="cosine")
+    optimizer: OptimizerKind = AdamW(name="adamw")
+    schedule: ScheduleKind = CosineSchedule(name="cosine")
     training: Training
     output: Output = Output()
     tensorboard: TensorBoard = TensorBoard()
