@@ -20,7 +20,8 @@ from seg.data.files.windows import Window
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
 from seg.data.samples.pairs import Sample
-from seg.data.views.band_statistics import BandCounter, BandStatistics, Clip
+from seg.data.views.band_statistics import BandCounter, BandStatistics
+from seg.data.views.clip import Clip
 from seg.errors import DataError
 from seg.labels import LabelSet
 

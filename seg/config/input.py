@@ -1,4 +1,4 @@
-"""The sections `input` and `augmentation` of a configuration: how the model sees images, what is changed in them."""
+"""The `input` section of a configuration: how the model sees images."""
 
 from __future__ import annotations
 
@@ -8,35 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from seg.section import Percentile, Positive, Probability, Problem, Section, Size, Value
+from seg.data.views.clip import Clip
+from seg.section import Positive, Problem, Section, Size, Value
 
 if TYPE_CHECKING:
     from seg.data.batches.pixel_cache import PixelCache
     from seg.data.samples.pairs import Sample
-    from seg.data.views import band_statistics, transforms
+    from seg.data.views.band_statistics import BandStatistics
     from seg.data.views.preprocessing import Preprocessing
-
-
-class Clip(Section):
-    """Values are cut off at a low and a high end, which become 0 and 1, before mean and std."""
-
-    values: tuple[float, float] | None = Field(None, description="[low, high] of all bands, as stored")
-    percentiles: tuple[Percentile, Percentile] | None = Field(
-        None, description="[low, high] of each band, counted over the labelled pixels of the training split"
-    )
-
-    def build(self) -> band_statistics.Clip:
-        from seg.data.views.band_statistics import Clip
-
-        return Clip(self.values, self.percentiles)
-
-    def problems(self) -> Iterator[Problem]:
-        if (self.values is None) == (self.percentiles is None):
-            yield "values", "allowed: either values or percentiles"
-        for key in ("values", "percentiles"):
-            pair = getattr(self, key)
-            if pair is not None and not pair[0] < pair[1]:
-                yield key, f"got {list(pair)}, allowed: [low, high]"
 
 
 class MemoryCache(Section):
@@ -111,7 +90,7 @@ class Input(Section):
 
         return self.nodata is not None or not all(is_plain(sample.image) for sample in samples)
 
-    def preprocessing(self, statistics: band_statistics.BandStatistics | None = None) -> Preprocessing:
+    def preprocessing(self, statistics: BandStatistics | None = None) -> Preprocessing:
         """From image file to model input.
 
         Args:
@@ -158,34 +137,3 @@ class Input(Section):
             yield "crop", f"got {list(self.crop)}, allowed: at most input.resize {list(self.resize)}"
         if self.crop and self.crop == self.resize and self.crops_per_image == 1:
             yield "crop", f"got {list(self.crop)}, which has no effect: images already have this size by input.resize"
-
-
-class Augmentation(Section):
-    """Random changes of training images; everything is off unless stated."""
-
-    horizontal_flip: Probability = 0.0
-    vertical_flip: Probability = 0.0
-    rotate90: Probability = Field(0.0, description="probability of a random number of quarter turns")
-    scale: tuple[Positive, Positive] = Field((1.0, 1.0), description="smallest and largest zoom factor")
-    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest turn in degrees, either way")
-    brightness: Probability = Field(0.0, description="largest change, as a share of the value range")
-    contrast: Probability = Field(0.0, description="largest relative change")
-    colour_jitter: Probability = Field(0.0, description="largest relative change of saturation and hue; 8-bit RGB only")
-    elastic: Annotated[float, Field(ge=0)] = Field(0.0, description="strength of the elastic distortion in pixels")
-
-    def build(self, inputs: Input, ignore_index: int) -> transforms.Augmentation:
-        """The random changes of training images, the crop among them."""
-        from seg.data.views.transforms import Augmentation
-
-        return Augmentation(
-            **self.model_dump(),
-            crop=inputs.crop,
-            resize=inputs.resize,
-            bands=inputs.num_bands,
-            ignore_index=ignore_index,
-            saturate=inputs.normalize == "fixed" or inputs.clip is not None,
-        )
-
-    def problems(self) -> Iterator[Problem]:
-        if self.scale[0] > self.scale[1]:
-            yield "scale", f"got {list(self.scale)}, allowed: [smallest, largest]"

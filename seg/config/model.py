@@ -1,12 +1,16 @@
-"""The `model` section of a configuration. A model has `build(bands, num_classes)` and `hyperparameters()`."""
+"""The `model` section of a configuration.
+
+A model has `build(bands, num_classes)`, `hyperparameters()` and `label_problems(num_classes, multi_label)`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from seg.section import Section, Value
+from seg.section import Problem, Section, Value
 
 
 class UNet(Section):
@@ -34,3 +38,13 @@ class UNet(Section):
             "base_filters": self.base_filters,
             "dropout": self.dropout,
         }
+
+    def label_problems(self, num_classes: int, multi_label: bool) -> Iterator[Problem]:
+        """What of the model does not go with the classes."""
+        if self.one_logit and num_classes != 2:
+            yield "one_logit", f"got true with {num_classes} classes, allowed: with 2"
+        elif self.one_logit and multi_label:
+            yield "one_logit", "got true, but every class of multi-label masks has one logit already; allowed: false"
+
+
+ModelKind = UNet  # with a second model: Annotated[UNet | Second, Field(discriminator="name")]

@@ -83,8 +83,9 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
         yield from (("schedule." + key, text) for key, text in schedule.training_problems(training.epochs))
     yield from _multi_label_problems(sections)
     model = sections.get("model")
-    if labels and model and model.one_logit and len(labels.class_names) != 2:
-        yield "model.one_logit", f"got true with {len(labels.class_names)} classes, allowed: with 2"
+    if labels and model:
+        wrong = model.label_problems(len(labels.class_names), labels.multi_label)
+        yield from (("model." + key, text) for key, text in wrong)
     if labels and weights and weights.manual is not None:
         for name in [name for name in weights.manual if name not in labels.class_names]:
             yield f"class_weights.manual.{name}", unknown_key(name, list(labels.class_names), kind="class")
@@ -161,9 +162,7 @@ def _multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
                 f"got '{term.name}', which is of one class a pixel; allowed with labels.encoding multi_label: "
                 "binary_cross_entropy, dice",
             )
-    model, weights = sections.get("model"), sections.get("class_weights")
-    if model and model.one_logit and len(labels.names) == 2:
-        yield "model.one_logit", "got true, but every class of multi-label masks has one logit already; allowed: false"
+    weights = sections.get("class_weights")
     if weights and weights.normalize != ClassWeights.model_fields["normalize"].default:
         yield "class_weights.normalize", f"has no effect on pos_weight, a ratio; {_MULTI_LABEL}"
     if weights and weights.online is not None:

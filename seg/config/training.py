@@ -48,6 +48,9 @@ class AdamW(Section):
         return {"optimizer": self.name, "learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
 
 
+OptimizerKind = Annotated[Adam | AdamW, Field(discriminator="name")]
+
+
 # --- schedule: build(peak, epochs, steps_per_epoch), hyperparameters(), training_problems(epochs) ---------------------
 class ConstantSchedule(Section):
     """The learning rate stays as it is."""
@@ -89,6 +92,9 @@ class CosineSchedule(Section):
     def training_problems(self, epochs: int) -> Iterator[Problem]:
         if self.warmup_epochs >= epochs:
             yield "warmup_epochs", f"got {self.warmup_epochs}, allowed: less than training.epochs ({epochs})"
+
+
+ScheduleKind = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="name")]
 
 
 # --- training, output -------------------------------------------------------------------------------------------------

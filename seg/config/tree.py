@@ -10,13 +10,14 @@ from pydantic import Field
 
 from seg.config.balance import BorderWeights, ClassWeights
 from seg.config.data import DataKind, Listing
-from seg.config.input import Augmentation, Input
+from seg.config.input import Input
 from seg.config.labels import Labels
 from seg.config.losses import CrossEntropyTerm, LossTerm
-from seg.config.model import UNet
+from seg.config.model import ModelKind, UNet
 from seg.config.sampler import Sampler
 from seg.config.tensorboard import TensorBoard
-from seg.config.training import Adam, AdamW, ConstantSchedule, CosineSchedule, Output, Training
+from seg.config.training import AdamW, CosineSchedule, OptimizerKind, Output, ScheduleKind, Training
+from seg.data.views.augmentation import AugmentationSettings
 from seg.errors import DataError
 from seg.section import Section, Value
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from seg.data.samples.pairs import Sample, Splits
     from seg.data.sampling.copy_paste import CopyPaste
     from seg.data.sampling.sampler import Sampler as DrawingSampler
-    from seg.data.views import border_map, transforms
     from seg.data.views.band_statistics import BandStatistics
     from seg.data.views.preprocessing import Preprocessing
+    from seg.data.views.sources import PixelWeights
+    from seg.data.views.transforms import Augmentation
     from seg.losses.combined import Combined
 
 # What draws the folders that the shipped configurations on generated scenes have as data.root.
@@ -49,14 +51,14 @@ class Config(Section):
     labels: Labels
     data: DataKind
     input: Input = Input()
-    augmentation: Augmentation = Augmentation()
+    augmentation: AugmentationSettings = AugmentationSettings()
     class_weights: ClassWeights = ClassWeights()
     sampler: Sampler | None = Field(None, description="rare classes on purpose; left out: every image equally often")
     pixel_weights: BorderWeights | None = Field(None, description="weights of single training pixels; left out: none")
-    model: UNet = UNet(name="unet")
+    model: ModelKind = UNet(name="unet")
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (CrossEntropyTerm(name="cross_entropy"),)
-    optimizer: Annotated[Adam | AdamW, Field(discriminator="name")] = AdamW(name="adamw")
-    schedule: Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="name")] = CosineSchedule(name="cosine")
+    optimizer: OptimizerKind = AdamW(name="adamw")
+    schedule: ScheduleKind = CosineSchedule(name="cosine")
     training: Training
     output: Output = Output()
     tensorboard: TensorBoard = TensorBoard()
@@ -94,11 +96,20 @@ class Config(Section):
         pairs.check_sizes(splits, image_size, planes_size if self.labels.multi_label else image_size)
         return splits
 
-    def build_augmentation(self) -> transforms.Augmentation:
+    def build_augmentation(self) -> Augmentation:
         """The random changes of training images, the crop among them."""
-        return self.augmentation.build(self.input, self.labels.ignore_index)
+        from seg.data.views.transforms import Augmentation
 
-    def build_pixel_weights(self) -> border_map.BorderWeights | None:
+        return Augmentation(
+            **self.augmentation.model_dump(),
+            crop=self.input.crop,
+            resize=self.input.resize,
+            bands=self.input.num_bands,
+            ignore_index=self.labels.ignore_index,
+            saturate=self.input.normalize == "fixed" or self.input.clip is not None,
+        )
+
+    def build_pixel_weights(self) -> PixelWeights | None:
         """What weighs the pixels of a training mask; None where they weigh alike."""
         return None if self.pixel_weights is None else self.pixel_weights.build(self.labels.class_names)
 

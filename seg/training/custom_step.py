@@ -6,11 +6,11 @@ A complete script, class weights by name:
 
     import keras
 
+    from data_tools.scenes.scene import SCENE_LABELS, write_scenes
     from seg.data.batches.dataset import training_batches
     from seg.data.views.preprocessing import Preprocessing
     from seg.data.masks.reading import IndexEncoding
     from seg.data.samples.pairs import samples_from_folders
-    from data_tools.scenes.scene import SCENE_LABELS, write_scenes
     from seg.losses import Combined, CrossEntropy, Dice
     from seg.models.unet import unet_layers
     from seg.training.custom_step import training_step

@@ -106,13 +106,12 @@ def count_training(
     which are void then. A resumed run has both in its folder.
     """
     root, wanted = Path(config.data.root), config.input.needs_statistics
-    clip = None if config.input.clip is None else config.input.clip.build()
     # Counts of classes that overlap are of masks alone.
     counted = run.counts.exists() or config.class_weights.counts is not None or config.labels.multi_label
     if wanted and run.bands.exists():
         kept = BandStatistics.load(run.bands)
         try:
-            kept.check_matches(config.input.bands, clip, fingerprint_pairs(samples, root))
+            kept.check_matches(config.input.bands, config.input.clip, fingerprint_pairs(samples, root))
         except DataError as error:
             raise DataError(f"{run.bands}: {error}") from None
         return count_classes(config, run, samples, console), kept
@@ -127,7 +126,7 @@ def count_training(
             root=root,
             bands=config.input.bands,
             nodata=config.input.nodata,
-            clip=clip,
+            clip=config.input.clip,
             with_statistics=wanted,
             progress=lambda done, _: bar.update(task, completed=done),
         )

@@ -18,7 +18,7 @@ from seg.data.masks.counts import count_pixels
 from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
 from seg.data.samples.slices import expand_slices
-from seg.data.views.band_statistics import Clip
+from seg.data.views.clip import Clip
 from seg.errors import DataError
 from seg.labels import LabelSet
 

@@ -16,7 +16,8 @@ from seg.config import validate
 from seg.config.input import Input
 from seg.config.tree import Config
 from seg.data.files.storage import VolumeSlice
-from seg.data.views.band_statistics import BandStatistics, Clip
+from seg.data.views.band_statistics import BandStatistics
+from seg.data.views.clip import Clip
 from seg.data.views.preprocessing import ValueRange
 from seg.errors import DataError
 from seg.runs.run_dir import RunDir

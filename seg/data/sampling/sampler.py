@@ -47,6 +47,26 @@ class RepeatFactor:
         whole = np.floor(wanted)
         return (whole + (generator.random(len(wanted)) < wanted - whole)).astype(np.int64)
 
+    def draws(
+        self, presence: np.ndarray, count: int, crops_per_image: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """(count,) the images of an epoch's draws."""
+        listed = np.repeat(np.arange(len(presence)), self.repeats(presence, crops_per_image, generator))
+        return generator.permutation(listed)[:count]
+
+    def check(self, presence: np.ndarray) -> None:
+        """Refuses a threshold that repeats no image.
+
+        Raises:
+            ConfigError: Says which would.
+        """
+        if (self.factors(presence) == 1).all():
+            held = presence.mean(axis=0)
+            raise ConfigError(
+                f"sampler.images.threshold: got {self.threshold}, which repeats no image: the rarest class "
+                f"is in {held[held > 0].min():.4g} of them; allowed: above that"
+            )
+
 
 @dataclass(frozen=True)
 class ClassPresence:
@@ -67,6 +87,16 @@ class ClassPresence:
         images = presence.sum(axis=0)
         shares = np.array(self.weights) * (images > 0)
         return presence @ (shares / shares.sum() / np.maximum(images, 1))
+
+    def draws(
+        self, presence: np.ndarray, count: int, crops_per_image: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """(count,) the images of an epoch's draws."""
+        times = systematic_counts(self.probabilities(presence) * count, generator)
+        return generator.permutation(np.repeat(np.arange(len(presence)), times))
+
+    def check(self, presence: np.ndarray) -> None:
+        """Every weighting of the classes changes something."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +134,19 @@ class Sampler:
     crops: CropTargets | None = None
 
     def __post_init__(self) -> None:
-        presence = self.index.presence
-        if isinstance(self.images, RepeatFactor) and (self.images.factors(presence) == 1).all():
-            held = presence.mean(axis=0)
-            raise ConfigError(
-                f"sampler.images.threshold: got {self.images.threshold}, which repeats no image: the rarest class "
-                f"is in {held[held > 0].min():.4g} of them; allowed: above that"
-            )
+        if self.images is not None:
+            self.images.check(self.index.presence)
 
     def draws(self, seed: int, epoch: int, count: int, crops_per_image: int) -> np.ndarray:
         """The draws of an epoch: (count, 3) int64 of (sample, crop, aimed class or `NO_AIM`), see
         `seg.data.sampling.draws`."""
         generator = np.random.default_rng((seed, epoch, _EPOCH_STREAM))
         aimed = 0 if self.crops is None else int(self.crops.share * count + generator.random())
-        samples, aims = [self._image_draws(generator, count - aimed, crops_per_image, seed, epoch)], [count - aimed]
-        classes = [np.full(aims[0], NO_AIM)]
+        if self.images is None:
+            samples = [epoch_draws(len(self.index.presence), crops_per_image, seed, epoch, count - aimed)[:, 0]]
+        else:
+            samples = [self.images.draws(self.index.presence, count - aimed, crops_per_image, generator)]
+        classes = [np.full(count - aimed, NO_AIM)]
         if self.crops is not None:
             presence = self.index.presence
             shares = np.array(self.crops.weights)
@@ -140,20 +168,6 @@ class Sampler:
         places = self.index.places(sample, aim)
         row, column = places[np.random.default_rng((seed, _TARGET_STREAM)).integers(len(places))].tolist()
         return Target(row, column, self.crops.jitter)
-
-    def _image_draws(
-        self, generator: np.random.Generator, count: int, crops_per_image: int, seed: int, epoch: int
-    ) -> np.ndarray:
-        presence = self.index.presence
-        match self.images:
-            case None:
-                return epoch_draws(len(presence), crops_per_image, seed, epoch, count)[:, 0]
-            case RepeatFactor():
-                listed = np.repeat(np.arange(len(presence)), self.images.repeats(presence, crops_per_image, generator))
-                return generator.permutation(listed)[:count]
-            case ClassPresence():
-                times = systematic_counts(self.images.probabilities(presence) * count, generator)
-                return generator.permutation(np.repeat(np.arange(len(presence)), times))
 
 
 def systematic_counts(expected: np.ndarray, generator: np.random.Generator) -> np.ndarray:

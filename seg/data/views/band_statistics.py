@@ -20,6 +20,7 @@ import numpy as np
 
 from seg.data.files.storage import write_bytes
 from seg.data.masks.counts import EXACT_PIXELS
+from seg.data.views.clip import Clip
 from seg.data.views.preprocessing import ValueRange
 from seg.errors import DataError
 
@@ -29,20 +30,6 @@ OPEN_RANGE = 2.0  # standard deviations about the mean that become 0 and 1 where
 _FLOAT_SHIFT = 12  # 32 bits of a float less 20 of a bucket
 _FIRST_VALUE = {"uint8": 0, "uint16": 0, "int16": -(2**15)}
 _BINS = {"uint8": 2**8, "uint16": 2**16, "int16": 2**16}
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What values are cut off at: one pair for all bands, or percentiles of each band.
-
-    Attributes:
-        values: (low, high), or None.
-        percentiles: (low, high) in [0, 100], or None. The p-th is the least value that at least p % of a band's
-            values do not exceed (NumPy's method inverted_cdf).
-    """
-
-    values: tuple[float, float] | None = None
-    percentiles: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +90,7 @@ class BandStatistics:
         if self.bands != bands:
             differences.append(f"bands: got {self.bands}, expected {bands}")
         if self.clip != clip:
-            differences.append(f"clip: got {self.clip}, expected {clip}")
+            differences.append(f"clip: got {self.clip!r}, expected {clip!r}")
         if self.fingerprint != fingerprint:
             differences.append(
                 f"files (paths and sizes): got fingerprint {self.fingerprint[:12]}, expected {fingerprint[:12]}"
@@ -113,7 +100,7 @@ class BandStatistics:
 
     def save(self, path: Path) -> None:
         """Writes the JSON file that `load` reads."""
-        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        content = {"format": FORMAT, "version": VERSION, **asdict(self), "clip": self.clip and self.clip.model_dump()}
         write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
     @classmethod

@@ -40,7 +40,9 @@ def border_map(instances: np.ndarray, *, strength: float = 10.0, sigma: float = 
         raise ValueError(
             f"instances: got {instances.dtype} of shape {instances.shape}, allowed: (H, W) integers, 0 or more"
         )
-    _check_positive(strength=strength, sigma=sigma)
+    for key, value in {"strength": strength, "sigma": sigma}.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{key}: got {value}, allowed: above 0, finite")
     nearest = np.full(instances.shape, np.inf)
     second = np.full(instances.shape, np.inf)
     ids, ranks = np.unique(np.append(0, instances), return_inverse=True)  # ids may be far apart; 0 stays 0
@@ -83,22 +85,14 @@ class BorderWeights:
 
     Attributes:
         classes: The classes whose connected pixels are objects.
-        strength: w0, above 0.
-        sigma: In pixels, above 0.
-
-    Raises:
-        ValueError: No class, or a number that is not above 0.
+        strength: As of `border_map`.
+        sigma: The same.
     """
 
     classes: tuple[int, ...]
-    strength: float = 10.0
-    sigma: float = 5.0
+    strength: float
+    sigma: float
     _kept: dict[File, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        _check_positive(strength=self.strength, sigma=self.sigma)
-        if not self.classes:
-            raise ValueError("classes: got none, allowed: one or more")
 
     def __call__(self, path: File, mask: np.ndarray) -> np.ndarray:
         """(H, W) float32, at least 1, of the mask (H, W) that the file at `path` holds. Not to be written to."""
@@ -108,9 +102,3 @@ class BorderWeights:
             if (len(self._kept) + 1) * weights.nbytes <= CACHE_BYTES:
                 self._kept[path] = weights
         return weights
-
-
-def _check_positive(**values: float) -> None:
-    for key, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{key}: got {value}, allowed: above 0, finite")

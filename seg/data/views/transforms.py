@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import random
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+from pydantic import PrivateAttr
 
 from seg.data.files.storage import File
+from seg.data.views.augmentation import AugmentationSettings
 from seg.data.views.framing import Frame, FrameRanges, Target
 from seg.data.views.sources import Pixels, SampleSource
 from seg.data.views.warps import read_frame
@@ -33,8 +35,7 @@ ANY_BANDS = ("horizontal_flip", "vertical_flip", "rotate90", "scale", "rotate", 
 HUE_PER_JITTER = 0.25  # jitter 0.2 turns the hue by up to 0.05 of the circle, 18 degrees: leaves stay green
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(AugmentationSettings):
     """Draws one random version of an image and its mask; every default is 'off'.
 
     The order is flips, then one warp (resize, quarter turn, scale, rotation, elastic, crop), then colour. What the warp
@@ -43,17 +44,12 @@ class Augmentation:
     Images of any number of bands and of any value range are taken; brightness and contrast change values in units of
     that range (`seg.data.views.preprocessing`), `colour_jitter` needs the hues of 3-band 8-bit images.
 
+    Scales are drawn evenly in their logarithm. Brightness and contrast are albumentations' limits. A colour jitter s
+    changes the saturation by a factor in 1 +- s and turns the hue by +- s/4 of the circle. Elastic is the standard
+    deviation, in pixels, of the displacements on a 3 x 3 grid over the output, smooth between (Ronneberger et al.,
+    'U-Net', MICCAI 2015, arXiv:1505.04597, uses 10).
+
     Attributes:
-        horizontal_flip: Probability in [0, 1].
-        vertical_flip: Probability in [0, 1].
-        rotate90: Probability in [0, 1] of turning by 90, 180 or 270 degrees.
-        scale: Smallest and largest zoom, e.g. (0.5, 2.0); drawn evenly in its logarithm.
-        rotate: Largest turn in degrees, either way.
-        brightness: Largest change, as a share of the value range (albumentations' brightness_limit).
-        contrast: Largest change of the factor around 1 (albumentations' contrast_limit).
-        colour_jitter: s changes the saturation by a factor in 1 +- s and turns the hue by +- s/4 of the circle.
-        elastic: Standard deviation, in pixels, of the displacements on a 3 x 3 grid over the output, smooth between
-            (Ronneberger et al., 'U-Net', MICCAI 2015, arXiv:1505.04597, uses 10).
         crop: (height, width) of the random window to cut; None keeps the image's size. A smaller image is padded.
         resize: (height, width) that the image is resized to before all this; None: it is not. Done here, in the same
             warp, because a zoom into an image resized before shows a blur where the file has detail.
@@ -63,33 +59,26 @@ class Augmentation:
 
     Raises:
         ConfigError: `colour_jitter` is set for images of other than 3 bands.
+        ValueError: A value is out of its range.
     """
 
-    horizontal_flip: float = 0.0
-    vertical_flip: float = 0.0
-    rotate90: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    rotate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    colour_jitter: float = 0.0
-    elastic: float = 0.0
     crop: tuple[int, int] | None = None
     resize: tuple[int, int] | None = None
     ignore_index: int = 255
     bands: int = 3
     saturate: bool = True
-    _per_thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
+    _per_thread: threading.local = PrivateAttr(default_factory=threading.local)
 
-    def __post_init__(self) -> None:
+    def model_post_init(self, context: Any) -> None:
+        """Refuses settings that do not go together."""
+        for key, problem in self.problems():
+            raise ValueError(f"{key}: {problem}")
         if self.colour_jitter and self.bands != 3:
             raise ConfigError(
                 f"augmentation.colour_jitter: got {self.colour_jitter} for images of {self.bands} "
                 f"band{'s' if self.bands > 1 else ''}, allowed: 0, or 3-band 8-bit images; "
                 f"for others: {', '.join(ANY_BANDS)}"
             )
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale: got {self.scale}, allowed: 0 < smallest <= largest")
 
     @property
     def ranges(self) -> FrameRanges:

@@ -185,7 +185,7 @@ def test_epochs_and_seeds_draw_differently(samples: list[Sample]) -> None:
     [
         (None, None, (12, 16)),
         ((6, 10), None, (6, 10)),
-        ((6, 10), replace(AUGMENT, resize=(6, 10)), (8, 12)),
+        ((6, 10), AUGMENT.model_copy(update={"resize": (6, 10)}), (8, 12)),
         ((6, 10), Augmentation(resize=(6, 10)), (6, 10)),
         (None, Augmentation(), (12, 16)),
     ],

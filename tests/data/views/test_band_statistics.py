@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from seg.data.views.band_statistics import (
     BandCounter,
     BandStatistics,
-    Clip,
     bucket_values,
     float_buckets,
     merged,
 )
+from seg.data.views.clip import Clip
 from seg.data.views.preprocessing import ValueRange
 from seg.errors import DataError
 
@@ -169,7 +169,9 @@ def test_other_data_than_counted() -> None:
     statistics.check_matches(3, None, "f")
     with pytest.raises(DataError, match=r"do not match the data: bands: got 3, expected \(1, 2, 3\)"):
         statistics.check_matches((1, 2, 3), None, "f")
-    with pytest.raises(DataError, match=r"clip: got None, expected Clip\(values=\(0, 1\), percentiles=None\); files"):
+    with pytest.raises(
+        DataError, match=r"clip: got None, expected Clip\(values=\(0.0, 1.0\), percentiles=None\); files"
+    ):
         statistics.check_matches(3, Clip(values=(0, 1)), "g")
 
 

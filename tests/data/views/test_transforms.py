@@ -225,7 +225,7 @@ def test_colour_jitter_of_gray_images_is_refused() -> None:
 
 
 def test_a_wrong_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"scale: got \(2.0, 1.0\), allowed: 0 < smallest <= largest"):
+    with pytest.raises(ValueError, match=r"scale: got \[2.0, 1.0\], allowed: \[smallest, largest\]"):
         Augmentation(scale=(2.0, 1.0))
 
 
