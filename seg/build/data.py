@@ -12,9 +12,8 @@ from seg.build.images import preprocessing
 from seg.config.data import DiskCache, FolderData, FractionData, SceneData, TableData
 from seg.config.labels import BinaryMasks, ColourMasks, IndexMasks, Labels, MultiLabelMasks, PaletteMasks, ValueMasks
 from seg.config.tree import Config
-from seg.data.files.reading import image_size
 from seg.data.files.storage import File
-from seg.data.masks.planes import MultiLabelEncoding, planes_size
+from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import (
     BinaryEncoding,
     ColourEncoding,
@@ -124,7 +123,7 @@ def samples(config: Config) -> Splits:
         refuse_volumes(splits)
     for members in splits.values():
         check_pairs(members)
-    check_sizes(splits, image_size, planes_size if config.labels.multi_label else image_size)
+    check_sizes(splits, mask_encoding(config))
     return splits
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seg.config.tree import Config
-from seg.data.files.reading import is_plain
+from seg.data.files.reading import reader
 from seg.data.samples.pairs import Sample
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def needs_statistics(config: Config) -> bool:
 
 def may_miss_pixels(config: Config, samples: Sequence[Sample]) -> bool:
     """Whether images may have pixels without data, which their masks do not know of: rasters and volumes may."""
-    return config.input.nodata is not None or not all(is_plain(sample.image) for sample in samples)
+    return config.input.nodata is not None or not all(reader(sample.image).picture for sample in samples)
 
 
 def preprocessing(config: Config, statistics: BandStatistics | None = None) -> Preprocessing:
