@@ -139,7 +139,7 @@ def see_image(file: File, bands: Bands, nodata: float | None) -> SeenImage:
             add(sums, source.read(window, bands))
         stored = source.read(middle_window(source.shape), bands)
         middle = add(Values(), stored)
-        seen = None if sums.problem else look(add(Values(), source.read(None, bands, PREVIEW)))
+        seen = None if sums.problem else look(add(Values(), source.read(None, bands, longest=PREVIEW)))
         return SeenImage(source.shape, stored.values.dtype, stored.form, sums, seen, middle)
     stored = source.read(None, bands)
     image = add(sums, stored)

@@ -2,8 +2,8 @@
 
 A file is read whole or refused. OpenCV decodes (it releases the GIL, checks PNG checksums and returns nothing at
 all for a truncated file), but only after this module has read the header itself: by default OpenCV would turn 16-bit
-values into 8-bit ones. TIFFs are read by `seg.data.files.rasters`: of 16-bit RGB TIFFs with separate planes OpenCV 5.0.0
-returns memory that is not the image.
+values into 8-bit ones. TIFFs are read by `seg.data.files.rasters`: OpenCV 5.0.0 returns memory that is not the image
+for 16-bit RGB TIFFs with separate planes.
 
 Orientation: an EXIF or TIFF orientation other than 1 is an error, never applied and never ignored. Viewers show such
 an image turned and its mask may have been drawn on either view, so there is nothing safe to guess.
@@ -25,7 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from seg.data.files.gif import GIF_SIGNATURES, gif_indices, gif_size
 from seg.data.files.storage import File, read_bytes, unreadable, write_bytes
-from seg.data.files.stored import Bands, Stored, form
+from seg.data.files.stored import Bands, Stored, form, transparent_pixels
 from seg.data.files.tiff import UPRIGHT, turned
 from seg.data.files.windows import Window
 from seg.errors import DataError
@@ -109,28 +109,29 @@ class Picture:
                 RGB where one band is asked for.
         """
         header = parse_header(io.BytesIO(self.contents), self.file)
-        if bands is None:
-            values, palette = self._mask(header)
+        palette, transparent = None, 0
+        if bands is not None:
+            values = self._image(header, bands)
+        elif header.format == "GIF":
+            values, palette = gif_indices(self.contents, self.file)
+        elif header.kind == "palette":
+            values, palette = _png_indices(self.contents, header, self.file)
         else:
-            values, palette = self._image(header, bands), None
+            values, transparent = decode_pixels(self.contents, header, self.file)
         if header.bits < 8 and header.kind == "gray":
             values >>= 8 - header.bits  # libpng spreads n-bit v to 0-255: v * 255 / (2^n - 1), whose top n bits are v
         nodata = (None,) * (1 if bands is None else values.shape[2])
         lossy = header.format == "JPEG"
-        stored = Stored(self.file, values, header.format, header.kind, header.bits, lossy, nodata, palette=palette)
+        said = (header.format, header.kind, header.bits)
+        stored = Stored(self.file, values, *said, lossy, nodata, palette=palette, transparent=transparent)
         return stored.part(window, longest)
-
-    def _mask(self, header: Header) -> tuple[np.ndarray, np.ndarray | None]:
-        if header.format == "GIF":
-            return gif_indices(self.contents, self.file)
-        if header.kind == "palette":
-            return _png_indices(self.contents, header, self.file)
-        return decode_pixels(self.contents, header, self.file), None
 
     def _image(self, header: Header, bands: Bands) -> np.ndarray:
         if header.format == "GIF":
             raise DataError(f"{self.file}: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF")
-        pixels = decode_pixels(self.contents, header, self.file)
+        pixels, transparent = decode_pixels(self.contents, header, self.file)
+        if transparent:
+            raise transparent_pixels(transparent, self.file)
         wanted = bands if isinstance(bands, int) else 1 if set(bands) == {1} else 3
         if pixels.ndim == 2:
             pixels = pixels[..., None] if wanted == 1 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
@@ -196,15 +197,15 @@ def _gif_header(file: BinaryIO, path: File) -> Header:
     return Header("GIF", "palette", 8, *gif_size(file.read(10)))
 
 
-def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
+def decode_pixels(data: bytes, header: Header, path: File) -> tuple[np.ndarray, int]:
     """Decodes a whole file, given its bytes and their header.
 
     Returns:
         (H, W) for gray or (H, W, 3) in RGB order, uint8 or uint16; 1-, 2- and 4-bit gray is spread to 0-255, a
-        palette is replaced by its colours, opaque alpha is dropped.
+        palette is replaced by its colours, alpha is dropped. And the number of pixels that are not opaque.
 
     Raises:
-        DataError: The data are cut short or corrupt, or a pixel is transparent.
+        DataError: The data are cut short or corrupt.
     """
     in_order = header.kind == "RGB"
     flags = _RGB_AS_IT_IS if in_order else cv2.IMREAD_UNCHANGED  # which keeps bits, alpha and gray
@@ -221,26 +222,13 @@ def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
             f"its header says {header.height} x {header.width}, {header}"
         )
     if pixels.ndim == 2 or in_order:
-        return pixels
+        return pixels, 0
+    transparent = 0
     if pixels.shape[2] == 4:
-        _check_opaque(pixels[..., 3], path)
+        transparent = int(np.count_nonzero(pixels[..., 3] != np.iinfo(pixels.dtype).max))
     if header.kind.startswith("gray"):
-        return np.ascontiguousarray(pixels[..., 0])
-    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def _check_opaque(alpha: np.ndarray, path: File) -> None:
-    transparent = int(np.count_nonzero(alpha != np.iinfo(alpha.dtype).max))
-    if transparent:
-        raise transparent_pixels(transparent, path)
-
-
-def transparent_pixels(count: int, path: File) -> DataError:
-    """The error for an image of which some pixels are transparent."""
-    return DataError(
-        f"{path}: {count} pixel(s) are transparent, allowed: opaque pixels; "
-        "flatten the image, and mark pixels without data as void in the mask"
-    )
+        return np.ascontiguousarray(pixels[..., 0]), transparent
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB), transparent
 
 
 def _png_indices(data: bytes, header: Header, path: File) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +253,8 @@ def _png_indices(data: bytes, header: Header, path: File) -> tuple[np.ndarray, n
         ):
             colours[name] = data[position + 8 : end - 4]
         position = end
-    indices = decode_pixels(b"".join(chunks), Header("PNG", "gray", header.bits, header.height, header.width), path)
+    gray = Header("PNG", "gray", header.bits, header.height, header.width)
+    indices, _ = decode_pixels(b"".join(chunks), gray, path)
     indices >>= 8 - header.bits
     palette = np.full((len(colours[b"PLTE"]) // 3, 4), 255, np.uint8)
     palette[:, :3] = np.frombuffer(colours[b"PLTE"], np.uint8)[: 3 * len(palette)].reshape(-1, 3)

@@ -65,7 +65,8 @@ class Planes:
         """
         if isinstance(self.file, VolumeSlice):
             raise DataError(
-                f"{self.file}: multi-label masks are TIFFs of a page a class; allowed with data.slices: another encoding"
+                f"{self.file}: multi-label masks are TIFFs of a page a class; allowed with data.slices: another "
+                "encoding"
             )
         if not isinstance(self.file, Path):
             header = _header(io.BytesIO(self.contents), self.file, len(self.contents))
@@ -111,8 +112,12 @@ def _decode_pages(data: bytes, header: PlanesHeader, path: File) -> np.ndarray:
 
 def _decode_bands(data: bytes, path: File) -> np.ndarray:
     """By GDAL: OpenCV reads no more than four bands."""
-    with opened(path, contents=data) as dataset:
-        return np.asarray(dataset.read())
+    try:
+        with opened(path, contents=data) as dataset:
+            return np.asarray(dataset.read())
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: its bands cannot be decoded ({reason})") from None
 
 
 def _header(file: BinaryIO, path: File, length: int) -> PlanesHeader:

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.files.images import transparent_pixels
 from seg.data.files.storage import File
-from seg.data.files.stored import Bands, Stored
+from seg.data.files.stored import Bands, Stored, transparent_pixels
 from seg.data.files.tiff import TiffFacts
 from seg.data.files.windows import Window
 from seg.errors import DataError
@@ -172,10 +171,9 @@ def _header(dataset: Any) -> RasterHeader:
 def read_dataset(
     file: File, dataset: Any, window: Window | None, bands: Bands | None, longest: int | None, picture: bool = False
 ) -> Stored:
-    """Reads an open raster, or a page of one that is a slice; arguments as for `seg.data.files.stored.Reader.read`.
+    """Reads an open raster, or a page of one that is a slice, as `seg.data.files.stored.Reader.read`.
 
-    Args:
-        picture: It is an ordinary picture, of which no pixel may be transparent where it is an image.
+    `picture` says that it is an ordinary picture, of which no pixel may be transparent where it is an image.
     """
     header = _header(dataset)
     _check_dtypes(file, dataset, MASK_DTYPES if bands is None else DTYPES)

@@ -30,6 +30,7 @@ class Stored:
         valid: (h, w) bool, false where an internal mask or an alpha band hides the pixel; None: nowhere.
         palette: (n, 4) uint8 RGBA of kind "palette".
         white_is_zero: The smallest value is the brightest.
+        transparent: Pixels of a picture that are not opaque, which no mask may have: it means neither this nor that.
     """
 
     file: File
@@ -42,6 +43,7 @@ class Stored:
     valid: np.ndarray | None = None
     palette: np.ndarray | None = None
     white_is_zero: bool = False
+    transparent: int = 0
 
     @property
     def form(self) -> str:
@@ -77,7 +79,7 @@ class Stored:
             DataError: A pixel is transparent, or its index has no colour.
         """
         if self.palette is None:
-            return self.values
+            return self.opaque()
         if self.values.max() >= len(self.palette):
             raise DataError(
                 f"{self.file}: palette index {self.values.max()} has no colour, the palette has {len(self.palette)}"
@@ -86,9 +88,16 @@ class Stored:
         transparent = np.count_nonzero(rgba[..., 3] != 255)
         if transparent:
             raise DataError(
-                f"{self.file}: {transparent} pixel(s) are transparent, allowed: opaque pixels, or the encoding 'palette'"
+                f"{self.file}: {transparent} pixel(s) are transparent, allowed: opaque pixels, or the encoding "
+                "'palette'"
             )
         return np.ascontiguousarray(rgba[..., :3])
+
+    def opaque(self) -> np.ndarray:
+        """The values, where no pixel is transparent; else a DataError."""
+        if self.transparent:
+            raise transparent_pixels(self.transparent, self.file)
+        return self.values
 
     def missing(self, nodata: float | None = None) -> np.ndarray | None:
         """Where an image has no value: at nodata, NaN, infinity, band by band, and in all bands of hidden pixels.
@@ -165,6 +174,14 @@ class Reader(Protocol):
         Raises:
             DataError: The file cannot be read, or not in this way.
         """
+
+
+def transparent_pixels(count: int, file: File) -> DataError:
+    """The error for a picture of which some pixels are transparent."""
+    return DataError(
+        f"{file}: {count} pixel(s) are transparent, allowed: opaque pixels; "
+        "flatten the image, and mark pixels without data as void in the mask"
+    )
 
 
 def form(bits: int, kind: str, file_format: str) -> str:

@@ -93,7 +93,7 @@ class Encoding:
         return None
 
     def index_counts(self, pieces: Iterable[Stored]) -> np.ndarray | None:
-        """(65536,) int64: how often each value is stored where `stores_indices`; None otherwise, or of other integers."""
+        """(65536,) int64: how often each value is stored, where `stores_indices`; None otherwise."""
         return None
 
     def doubt(self, pieces: Iterable[Stored]) -> tuple[str, str] | None:

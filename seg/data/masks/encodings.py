@@ -1,4 +1,4 @@
-"""What the pixels of a mask file mean: the encodings there are. Each is a file here, with what it decodes and writes."""
+"""The encodings there are: what the pixels of a mask file mean."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class IndexEncoding(_ByIndex):
         if not stored.kind.startswith("gray"):
             fitting = "'palette' (or 'colour')" if stored.kind == "palette" else "'colour'"
             raise self.wrong_kind(stored, "a gray image of class indices", fitting)
-        return stored.values
+        return stored.opaque()
 
     def encode(self, mask: np.ndarray, labels: LabelSet) -> bytes:
         """8-bit gray."""
@@ -306,7 +306,7 @@ class ValueEncoding(_ByShade):
         """As `_ByValue.picture_values`."""
         if stored.kind == "palette":
             raise self.wrong_kind(stored, "a gray image", "'palette' (or 'colour')")
-        return self.one_band(stored, stored.values)
+        return self.one_band(stored, stored.opaque())
 
     def meanings(self, table: np.ndarray, labels: LabelSet) -> None:
         """As `_ByValue.meanings`."""
