@@ -1,4 +1,4 @@
-"""What a mask file itself says is empty is void: nodata, an internal mask, an alpha band; in every way that reads it."""
+"""What a mask file itself says is empty is void: nodata, an internal mask, an alpha band."""
 
 from __future__ import annotations
 
