@@ -41,17 +41,22 @@ class Encoding:
     """What masks mean.
 
     Attributes:
-        name: As in a configuration.
-        histogram: The kind of PNG, "gray" or "palette", whose histogram tells its classes; None where pixels have to be
-            looked at.
         stores_indices: Values are class indices.
         lossless: What to say is allowed where a file was compressed with losses.
     """
 
-    name: ClassVar[str]
-    histogram: ClassVar[str | None] = None
     stores_indices: ClassVar[bool] = False
     lossless: ClassVar[str] = "PNG, TIFF"
+
+    @property
+    def name(self) -> str:
+        """As in a configuration."""
+        raise NotImplementedError
+
+    @property
+    def histogram(self) -> str | None:
+        """The kind of PNG, "gray" or "palette", whose histogram tells its classes; None where pixels are looked at."""
+        return None
 
     @property
     def description(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from seg.data.masks.base import Encoding
 from seg.data.masks.colours import ColourEncoding
 from seg.data.masks.gray import UNKNOWN, BinaryEncoding, IndexEncoding, PaletteEncoding, ValueEncoding
-from seg.data.masks.merged import MergedEncoding, StoredEncoding
+from seg.data.masks.merged import MergedEncoding
 from seg.data.masks.planes import MultiLabelEncoding
 
-MaskEncoding = StoredEncoding | MergedEncoding
+MaskEncoding = Encoding  # any of them
+StoredEncoding = Encoding  # any but a merged one: how files store their own classes
 
 __all__ = [
     "UNKNOWN",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,17 +10,13 @@ import numpy as np
 
 from seg.data.files.storage import File
 from seg.data.files.stored import Reader, Stored
-from seg.data.masks.base import Decoded
-from seg.data.masks.colours import ColourEncoding
-from seg.data.masks.gray import UNKNOWN, BinaryEncoding, IndexEncoding, PaletteEncoding, ValueEncoding
-from seg.data.masks.planes import MultiLabelEncoding
-from seg.labels import Colour, LabelSet
-
-StoredEncoding = IndexEncoding | PaletteEncoding | ColourEncoding | BinaryEncoding | ValueEncoding | MultiLabelEncoding
+from seg.data.masks.base import Decoded, Encoding
+from seg.data.masks.gray import UNKNOWN
+from seg.labels import LabelSet
 
 
 @dataclass(frozen=True)
-class MergedEncoding:
+class MergedEncoding(Encoding):
     """Wraps an encoding: each of the files' classes becomes one of fewer.
 
     Attributes:
@@ -30,10 +25,9 @@ class MergedEncoding:
         classes: For each of them, in their order, the index of the class that it becomes.
     """
 
-    stored: StoredEncoding
+    stored: Encoding
     labels: LabelSet
     classes: tuple[int, ...]
-    stores_indices = False
 
     @property
     def name(self) -> str:
@@ -66,18 +60,6 @@ class MergedEncoding:
         table = _merge_table(self, labels).astype(np.int16)[stored & 255]  # UNKNOWN & 255 is void's, undone here
         table[stored == UNKNOWN] = UNKNOWN
         return table
-
-    def known_colours(self, labels: LabelSet) -> tuple[Colour, ...] | None:
-        """As `Encoding.known_colours`."""
-        return None
-
-    def index_counts(self, pieces: Iterable[Stored]) -> np.ndarray | None:
-        """As `Encoding.index_counts`."""
-        return None
-
-    def doubt(self, pieces: Iterable[Stored]) -> tuple[str, str] | None:
-        """As `Encoding.doubt`."""
-        return None
 
 
 @lru_cache(maxsize=32)

@@ -30,6 +30,7 @@ from seg.errors import DataError
 from seg.labels import LabelSet
 
 __all__ = [
+    "READING",
     "BinaryEncoding",
     "ColourEncoding",
     "IndexEncoding",
@@ -43,6 +44,10 @@ __all__ = [
     "read_mask_and_moved",
     "write_mask",
 ]
+
+# In the keys of what is kept of files that were read: raised where a file comes to be read otherwise.
+# 2: hidden pixels of label rasters are void; OpenCV no longer reads TIFFs.
+READING = 2
 
 
 def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None) -> np.ndarray:
