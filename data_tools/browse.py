@@ -24,13 +24,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from data_tools.checks.findings import KINDS
 from seg.balance.counting import count_file
-from seg.data.files.rasters import read_mask_raster, read_raster
-from seg.data.files.reading import Bands, image_size, is_large, read_values
+from seg.data.files.reading import image_size, is_large, read_values
 from seg.data.files.storage import relative_name, write_bytes
+from seg.data.files.stored import Bands
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter, mask_pixels
-from seg.data.masks.reading import MaskEncoding, read_mask
-from seg.data.masks.values import mask_of_values
+from seg.data.masks.reading import MaskEncoding, decode_stored, read_mask
 from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
@@ -270,13 +269,9 @@ def _card(source: Source, entry: tuple[str, Sample], note: str, side: int) -> Ca
 def _image_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, tuple[int, int]]:
     """A JPEG, of a large raster from a decimated read, and the (height, width) as stored."""
     file = sample.image
-    if is_large(file):
-        assert isinstance(file, Path)
-        values, missing = read_raster(file, source.bands, nodata=source.nodata, longest=DECIMATED * side)
-        size = image_size(file)
-    else:
-        values, missing = read_values(file, source.bands, None, source.nodata)
-        size = values.shape[:2]
+    longest = DECIMATED * side if is_large(file) else None
+    values, missing = read_values(file, source.bands, None, source.nodata, longest)
+    size = values.shape[:2] if longest is None else image_size(file)
     if missing is not None and not missing.all():  # a nodata value far from the others would take all the contrast
         values = np.where(missing, values[~missing].min(), values)
     return image_jpeg(values, side), size
@@ -288,9 +283,8 @@ def _mask_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, np.
     if labels.multi_label or not is_large(file):
         mask = read_mask(file, labels, source.encoding)
         return *_drawn(mask, labels, side), mask.shape[:2]
-    assert isinstance(file, Path)
     pixels = count_pixels(file, labels, source.encoding)
-    mask = mask_of_values(*read_mask_raster(file, longest=side), file, labels, source.encoding)[0]
+    mask = decode_stored(source.encoding.reader(file).read(longest=side), labels, source.encoding).mask
     return mask_png(mask, labels, side), pixels, image_size(file)
 
 

@@ -25,16 +25,16 @@ from data_tools.datasets.label_options import ENCODINGS, add_label_options, conf
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.mask_writing import Conversion, convert_mask
 from seg.config.labels import Labels
-from seg.data.files.images import MASK_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.files import volumes
+from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, list_files, relative_name, write_bytes
 from seg.data.files.threads import in_order
-from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import MaskEncoding, MergedEncoding, StoredEncoding
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 
 ALLOWED = ", ".join(ENCODINGS)
-SUFFIXES = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in VOLUME_SUFFIXES)
+SUFFIXES = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in volumes.SUFFIXES)
 BROKEN = 3  # exit code where broken masks were skipped
 
 
@@ -120,10 +120,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         files = [(mask, relative_name(mask, root)) for mask in found]
     else:
         raise ConfigError("MASKS: got none, allowed: a folder or URL of masks, or --config FILE")
-    reading: MaskEncoding = _stored(source)
+    reading: MaskEncoding = source.encoding.build(source)
     labels = source.stored_label_set()
     if arguments.merge:
-        reading = MergedEncoding(_stored(source), labels, source.merged_indices())
+        reading = MergedEncoding(source.encoding.build(source), labels, source.merged_indices())
         labels = source.label_set()
     return Plan(_targets(files), labels, reading, _writing(target))
 
@@ -131,14 +131,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _writing(target: Labels) -> StoredEncoding:
     """The encoding to write; ignore_values, void beside `ignore_index`, has no place in index and palette."""
     if target.encoding.name in ("index", "palette"):
-        return _stored(target.model_copy(update={"ignore_values": ()}))
-    return _stored(target)
-
-
-def _stored(labels: Labels) -> StoredEncoding:
-    encoding = labels.encoding.build(labels)
-    assert not isinstance(encoding, MultiLabelEncoding)  # refused by then
-    return encoding
+        target = target.model_copy(update={"ignore_values": ()})
+    return target.encoding.build(target)
 
 
 def _targets(files: list[tuple[File, str]]) -> list[tuple[File, str]]:
@@ -211,7 +205,7 @@ def _print_summary(plan: Plan, good: dict[str, Conversion], existing: int, argum
             f"{moved:,} pixels ({moved / pixels.sum():.3%}) were moved to the nearest class colour; "
             f"most of them in {most} ({good[most].moved:,})"
         )
-    if isinstance(plan.reading, MergedEncoding):
+    if arguments.merge:
         print(f"classes were merged: {', '.join(plan.labels.names)}")
 
 

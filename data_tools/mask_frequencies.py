@@ -28,7 +28,7 @@ from data_tools.balance.multi_label_report import MultiLabelReport
 from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
-from seg.data.files.images import MASK_SUFFIXES
+from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding

@@ -27,14 +27,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
-from seg.data.files.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from seg.data.files import volumes
+from seg.data.files.reading import IMAGE_SUFFIXES
 from seg.data.files.storage import write_bytes
 from seg.data.files.threads import in_order
 from seg.data.samples.pairs import natural_key, paired_samples
 from seg.errors import ConfigError, DataError, run_command
 
 COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width", "labelled")
-RASTER_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in VOLUME_SUFFIXES)
+RASTER_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in volumes.SUFFIXES)
 MANIFEST = "tiles.csv"
 Pair = tuple[Path, Path | None]
 

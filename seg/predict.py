@@ -98,7 +98,7 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: A path is missing, a folder has no image, or two images would get the same name.
     """
-    from seg.data.files.images import SAMPLE_SUFFIXES
+    from seg.data.files.reading import SAMPLE_SUFFIXES
     from seg.data.samples.pairs import stem
 
     images: dict[str, Path] = {}

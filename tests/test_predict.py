@@ -9,7 +9,7 @@ import pytest
 
 from seg import predict
 from seg.config import load_config
-from seg.data.files.images import read_image
+from seg.data.files.reading import read_values
 from seg.runs.model_file import MEMBER, describe, read_description, save_model
 from seg.training.segmenter import load_segmenter
 
@@ -36,7 +36,7 @@ def test_masks_are_the_models_arg_max_at_any_size(trained_run, tmp_path, capsys)
     config = load_config(trained_run / "config.yaml")
     model, preprocessing = load_segmenter(trained_run / "checkpoints/best.keras"), config.input.preprocessing()
     for path in (odd, small):
-        image = read_image(path, 3)
+        image = read_values(path, 3)[0]
         expected = model.predict_on_batch(preprocessing.prepare(image)[None])[0].argmax(-1)
         mask = cv2.imread(str(tmp_path / "out/masks" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
         assert mask.dtype == np.uint8

@@ -18,7 +18,6 @@ from data_tools.checks.survey import Survey
 from data_tools.checks.volumes import one_a_volume
 from seg.data.files.storage import relative_name
 from seg.data.files.threads import in_order
-from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
 
 WORST = 5  # files named for the specks of a class
@@ -157,7 +156,8 @@ class _Totals:
         """0/255 masks under an index encoding: where 255 is void, class 1 silently vanishes."""
         total = sum(self.pixels.values(), start=np.zeros(self.rules.labels.num_classes + 1, np.int64))
         background_only = total[0] > 0 and not total[1:-1].any() and total[-1] > 0
-        if isinstance(self.rules.encoding, IndexEncoding) and self.rules.labels.ignore_index == 255 and background_only:
+        gray_indices = self.rules.encoding.stores_indices and self.rules.encoding.histogram == "gray"
+        if gray_indices and self.rules.labels.ignore_index == 255 and background_only:
             text = f"all masks hold 0 ({total[0]} pixels) and 255 ({total[-1]}, read as void), never 1"
             yield Finding("wrong-encoding", (), f"{text}; 0/255 masks are for labels.encoding {{name: binary}}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,10 @@ from data_tools.checks.findings import Finding
 from data_tools.checks.look import Look
 from data_tools.checks.reading import SeenImage, SeenMask, not_finite, see_image, see_mask, stored_pieces
 from data_tools.checks.unknown_labels import describe_unknown
-from seg.data.files.gif import gif_colours
-from seg.data.files.images import decode_pixels, parse_header
-from seg.data.files.rasters import check_grids, is_raster
-from seg.data.files.reading import Bands, is_plain, stored_mask
-from seg.data.files.storage import VolumeSlice, read_bytes, relative_name
-from seg.data.masks.counts import value_counts
-from seg.data.masks.reading import BinaryEncoding, MaskEncoding
+from seg.data.files.grids import check_grids
+from seg.data.files.storage import File, holder, read_bytes, relative_name
+from seg.data.files.stored import Bands
+from seg.data.masks.encodings import MaskEncoding
 from seg.data.samples.pairs import Sample
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -32,7 +28,8 @@ from seg.labels import LabelSet
 Seen = TypeVar("Seen", SeenImage, SeenMask)
 _ORIENTATION, _UPRIGHT = 274, 1  # the EXIF and TIFF tag, and what it says of an image that needs no turning
 _HASHED_AT_ONCE = 1 << 20  # bytes
-_BROKEN = "cut short or corrupt"  # how the readers of rasters and volumes word what they cannot decode
+_BROKEN = "cut short or corrupt"  # how the readers word what they cannot decode
+_UNREAD = ("cannot be read", "can be read", "cannot be decoded")  # and what they find no form in, or no file
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
     image = _read(sample.image, "image", on_image, lambda: see_image(sample.image, rules.bands, rules.nodata))
     mask = _read(sample.mask, "mask", on_mask, lambda: see_mask(sample.mask, rules.labels, rules.encoding), rules)
     digests = _digest(sample.image, image), _digest(sample.mask, mask)
-    image_facts = None if image is None else _image_facts(sample.image, image, digests[0], on_image)
+    image_facts = None if image is None else _image_facts(image, digests[0], on_image)
     mask_facts = None if mask is None else _mask_facts(sample.mask, mask, digests[1], rules, on_mask)
     if digests[0] and digests[0] == digests[1]:
         on_both.add("image-is-mask", "image and mask have the same bytes")
@@ -135,9 +132,7 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
     return PairFacts((*on_image.findings, *on_mask.findings, *on_both.findings), image_facts, mask_facts)
 
 
-def _read(
-    path: Path | VolumeSlice, what: str, notes: _Notes, read: Callable[[], Seen], rules: Rules | None = None
-) -> Seen | None:
+def _read(path: File, what: str, notes: _Notes, read: Callable[[], Seen], rules: Rules | None = None) -> Seen | None:
     """What `read` returns, or None and the reason why it refuses the file."""
     try:
         return read()
@@ -150,30 +145,28 @@ def _read(
         return None
 
 
-def _digest(file: Path | VolumeSlice, seen: SeenImage | SeenMask | None) -> bytes:
+def _digest(file: File, seen: SeenImage | SeenMask | None) -> bytes:
     """What tells whether two files are the same: of their bytes, of a slice its values."""
-    if isinstance(file, VolumeSlice):
-        return b"" if seen is None else seen.digest
-    return file_digest(file)
+    path = holder(file)
+    if path is file and isinstance(path, Path):
+        return file_digest(path)
+    return b"" if seen is None else seen.digest
 
 
-def _note_refusal(path: Path | VolumeSlice, what: str, notes: _Notes, text: str) -> None:
+def _note_refusal(path: File, what: str, notes: _Notes, text: str) -> None:
     """A refused file is turned, of a form that is not read (a decoder reads it), or broken (none does)."""
-    if not is_plain(path):
-        stored = path.path if isinstance(path, VolumeSlice) else path
-        text = text.removeprefix(f"{stored}: ").replace(str(stored), stored.name)
-        notes.add(f"unreadable-{what}" if _BROKEN in text else f"unsupported-{what}", text)
-        return
+    stored = holder(path)
+    text = text.removeprefix(f"{stored}: ").replace(str(stored), stored.name)
     pixels = _decoded(path)
-    if pixels is None:
+    if _BROKEN in text or (pixels is None and any(words in text for words in _UNREAD)):
         notes.add(f"unreadable-{what}", text)
         return
     notes.add("turned-file" if _orientation(path) != _UPRIGHT else f"unsupported-{what}", text)
-    if what == "image" and (problem := not_finite(pixels)):
+    if what == "image" and pixels is not None and (problem := not_finite(pixels)):
         notes.add("not-finite", problem)
 
 
-def _decoded(path: Path | VolumeSlice) -> np.ndarray | None:
+def _decoded(path: File) -> np.ndarray | None:
     """The pixels by OpenCV, which is less strict about their form than this project; None for a broken file."""
     try:
         return cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -181,7 +174,7 @@ def _decoded(path: Path | VolumeSlice) -> np.ndarray | None:
         return None
 
 
-def _orientation(path: Path | VolumeSlice) -> int:
+def _orientation(path: File) -> int:
     try:
         with Image.open(str(path)) as image:
             return int(image.getexif().get(_ORIENTATION, _UPRIGHT))
@@ -201,8 +194,8 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _image_facts(path: Path | VolumeSlice, image: SeenImage, digest: bytes, notes: _Notes) -> ImageFacts:
-    form, values = _form(path, image.dtype), image.values
+def _image_facts(image: SeenImage, digest: bytes, notes: _Notes) -> ImageFacts:
+    form, values = image.form, image.values
     if values.problem:
         notes.add("not-finite", values.problem)
         return ImageFacts(digest, form, 1.0, False, None)
@@ -216,20 +209,11 @@ def _image_facts(path: Path | VolumeSlice, image: SeenImage, digest: bytes, note
     return ImageFacts(digest, form, brightest, values.constant, image.look)
 
 
-def _form(path: Path | VolumeSlice, dtype: np.dtype) -> str:
-    if isinstance(path, VolumeSlice):
-        return f"a {dtype} slice"
-    try:
-        with path.open("rb") as file:
-            return str(parse_header(file, path))
-    except (DataError, OSError):  # a form that another reader reads
-        return f"a {dtype} raster"
-
-
-def _mask_facts(path: Path | VolumeSlice, mask: SeenMask, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
+def _mask_facts(path: File, mask: SeenMask, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
     labels = rules.labels
-    if isinstance(rules.encoding, BinaryEncoding):
-        _note_threshold(path, rules.encoding, notes)
+    doubt = rules.encoding.doubt(stored_pieces(path, rules.encoding))
+    if doubt is not None:
+        notes.add(*doubt)
     pixels, areas = mask.pixels, mask.areas
     size = mask.shape[0] * mask.shape[1]
     present = np.flatnonzero(pixels[:-1]).tolist()
@@ -244,48 +228,6 @@ def _mask_facts(path: Path | VolumeSlice, mask: SeenMask, digest: bytes, rules: 
     small = [area[area < rules.speck_pixels] for area in areas]
     specks = np.array([[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64)
     return MaskFacts(digest, pixels, specks)
-
-
-def _note_threshold(path: Path | VolumeSlice, encoding: BinaryEncoding, notes: _Notes) -> None:
-    """What the threshold of a binary mask hides: values in between, or no value above it."""
-    counts = _stored_counts(path)
-    if counts is None:
-        return
-    counts[list(encoding.ignore_values)] = 0
-    found = np.flatnonzero(counts)
-    if not len(found):
-        return
-    low, high = int(found[0]), int(found[-1])
-    if 0 < high <= encoding.threshold:
-        text = f"the largest value is {high}, so that threshold {encoding.threshold} makes all of it class 0"
-        notes.add("wrong-encoding", f"{text}; allowed: a lower threshold, or the encoding index")
-    elif len(found) > 2:
-        between = counts[low + 1 : high].sum()
-        text = f"{between} of {counts.sum()} values lie between {low} and {high}, {len(found) - 2} different ones"
-        notes.add("blended-mask", f"{text}; allowed: two values")
-
-
-def _stored_counts(path: Path | VolumeSlice) -> np.ndarray | None:
-    """(256,) or more: how often each value is stored; None where values are no such integers."""
-    counts = np.zeros(1 << 16, np.int64)
-    for window in stored_pieces(path):
-        stored = stored_mask(path, window)
-        values, nodata = (_decoded_mask(path), None) if stored is None else stored
-        if values.dtype == np.uint8:
-            counts[:256] += value_counts(values)
-        elif values.dtype == np.uint16:
-            counts += np.bincount(values.ravel(), minlength=len(counts))
-        else:
-            return None
-        if nodata is not None and nodata in range(len(counts)):
-            counts[int(nodata)] = 0
-    return counts
-
-
-def _decoded_mask(path: Path | VolumeSlice) -> np.ndarray:
-    data = read_bytes(path)
-    header = parse_header(io.BytesIO(data), path)
-    return gif_colours(data, path)[..., 0] if header.format == "GIF" else decode_pixels(data, header, path)
 
 
 def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, notes: _Notes) -> None:
@@ -307,8 +249,6 @@ def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, not
 def _grid_problem(sample: Sample) -> str:
     """How the grids of a pair of rasters differ; empty where they agree, or are none."""
     image, mask = sample.image, sample.mask
-    if not (isinstance(image, Path) and isinstance(mask, Path) and is_raster(image) and is_raster(mask)):
-        return ""
     try:
         check_grids(image, mask)
     except DataError as error:

@@ -12,16 +12,15 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data_tools.checks.alignment import WINDOW
 from data_tools.checks.look import Look, look
-from seg.data.files.rasters import is_raster, raster_header, read_raster
-from seg.data.files.reading import Bands, image_size, is_large, read_values, stored_blocks
-from seg.data.files.storage import File, VolumeSlice
+from seg.data.files.reading import is_large, reader, stored_blocks
+from seg.data.files.storage import File, holder
+from seg.data.files.stored import Bands, Stored
 from seg.data.files.windows import Window
 from seg.data.masks.counts import components, count_pixels, mask_pixels
 from seg.data.masks.reading import MaskEncoding, read_mask
@@ -37,6 +36,7 @@ class SeenImage:
     Attributes:
         shape: (height, width).
         dtype: Of the stored values.
+        form: How they are stored, for example "an 8-bit RGB PNG".
         values: What all values together tell.
         look: See `data_tools.checks.look`; None where there is nothing to see.
         middle: (h, w, bands): all of it, of a large raster the middle.
@@ -45,6 +45,7 @@ class SeenImage:
 
     shape: tuple[int, int]
     dtype: np.dtype
+    form: str
     values: Values
     look: Look | None
     middle: np.ndarray
@@ -119,35 +120,41 @@ class Values:
         return f"{self.nan} values are NaN and {self.infinite} infinite, of {self.size}; allowed: finite values"
 
 
-def see_image(file: Path | VolumeSlice, bands: Bands, nodata: float | None) -> SeenImage:
+def see_image(file: File, bands: Bands, nodata: float | None) -> SeenImage:
     """Reads an image, a large raster by blocks.
 
     Raises:
         DataError: As `seg.data.files.reading.read_values`.
     """
-    sums = Values(_nan_is_nodata(file, nodata))
+    source, sums = reader(file), Values()
+
+    def add(values: Values, stored: Stored) -> np.ndarray:
+        values.nan_is_nodata = all(one is not None and math.isnan(one) for one in stored.nodata)
+        if nodata is not None:
+            values.nan_is_nodata = math.isnan(nodata)
+        return values.add(stored.brightness(), stored.missing(nodata))
+
     if is_large(file):
-        assert isinstance(file, Path)
-        dtype = np.dtype(raster_header(file).dtype)
-        for window in stored_blocks(file):
-            sums.add(*read_values(file, bands, window, nodata))
-        shape = image_size(file)
-        middle = Values(sums.nan_is_nodata).add(*read_values(file, bands, middle_window(shape), nodata))
-        small = Values(sums.nan_is_nodata).add(*read_raster(file, bands, nodata=nodata, longest=PREVIEW))
-        return SeenImage(shape, dtype, sums, None if sums.problem else look(small), middle)
-    image = sums.add(*read_values(file, bands, None, nodata))
+        for window in stored_blocks(source):
+            add(sums, source.read(window, bands))
+        stored = source.read(middle_window(source.shape), bands)
+        middle = add(Values(), stored)
+        seen = None if sums.problem else look(add(Values(), source.read(None, bands, longest=PREVIEW)))
+        return SeenImage(source.shape, stored.values.dtype, stored.form, sums, seen, middle)
+    stored = source.read(None, bands)
+    image = add(sums, stored)
     seen = None if sums.problem or sums.constant else look(image)
-    return SeenImage(image.shape[:2], image.dtype, sums, seen, image, _slice_digest(file, image))
+    return SeenImage(image.shape[:2], image.dtype, stored.form, sums, seen, image, _slice_digest(file, image))
 
 
-def see_mask(file: Path | VolumeSlice, labels: LabelSet, encoding: MaskEncoding) -> SeenMask:
+def see_mask(file: File, labels: LabelSet, encoding: MaskEncoding) -> SeenMask:
     """Reads a mask, a large raster by blocks.
 
     Raises:
         DataError: As `seg.data.masks.reading.read_mask`.
     """
     if not labels.multi_label and is_large(file):
-        shape = image_size(file)
+        shape = encoding.reader(file).shape
         pixels = count_pixels(file, labels, encoding)
         middle = read_mask(file, labels, encoding, middle_window(shape))
         return SeenMask(shape, pixels, [np.empty(0, np.int64)] * labels.num_classes, middle)
@@ -162,9 +169,11 @@ def middle_window(shape: tuple[int, int]) -> Window:
     return Window((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 
 
-def stored_pieces(file: File) -> Iterator[Window | None]:
-    """The windows to read a file by: one, None, unless it is a large raster."""
-    yield from stored_blocks(file) if is_large(file) else (None,)
+def stored_pieces(file: File, encoding: MaskEncoding) -> Iterator[Stored]:
+    """What a mask file stores, a large raster piece by piece."""
+    source = encoding.reader(file)
+    for window in stored_blocks(source) if is_large(file) else (None,):
+        yield source.read(window)
 
 
 def not_finite(image: np.ndarray) -> str:
@@ -174,15 +183,8 @@ def not_finite(image: np.ndarray) -> str:
     return sums.problem
 
 
-def _nan_is_nodata(file: Path | VolumeSlice, nodata: float | None) -> bool:
-    if nodata is not None:
-        return math.isnan(nodata)
-    declared = raster_header(file).nodata if isinstance(file, Path) and is_raster(file) else (None,)
-    return all(value is not None and math.isnan(value) for value in declared)
-
-
-def _slice_digest(file: Path | VolumeSlice, pixels: np.ndarray) -> bytes:
-    if not isinstance(file, VolumeSlice):
+def _slice_digest(file: File, pixels: np.ndarray) -> bytes:
+    if holder(file) is file:
         return b""
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.checks.findings import Finding
-from seg.data.files.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
+from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES
 from seg.data.files.storage import File, relative_name
 from seg.data.samples.pairs import REQUIRED_SPLITS, SPLITS, Sample, Splits, natural_key, split_blocks, stem, table_rows
 from seg.errors import DataError

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import re
 from collections import Counter
 
 import numpy as np
 
 from data_tools.checks.reading import stored_pieces
-from seg.data.files.gif import gif_colours
-from seg.data.files.images import decode_pixels, parse_header
-from seg.data.files.reading import stored_mask
-from seg.data.files.storage import File, read_bytes
-from seg.data.masks.counts import value_counts
-from seg.data.masks.reading import ColourEncoding, IndexEncoding, MaskEncoding, PaletteEncoding, read_mask
+from seg.data.files.storage import File
+from seg.data.masks.encodings import UNKNOWN, MaskEncoding
 from seg.errors import DataError
-from seg.labels import LabelSet
+from seg.labels import Colour, LabelSet
 
 LISTED = 8  # values or colours in a message
 MANY = 10  # different unknown values; an annotator makes one or two, a filter or a codec dozens
@@ -42,33 +36,25 @@ def describe_unknown(path: File, labels: LabelSet, encoding: MaskEncoding, error
     if not _UNKNOWN.search(str(error)):
         return None
     try:
-        match encoding:
-            case IndexEncoding() | PaletteEncoding():
-                counts = np.zeros(256, np.int64)
-                for window in stored_pieces(path):
-                    counts += value_counts(read_mask(path, _any_value(), type(encoding)(), window))
-                return _unknown_values(counts, labels, encoding.ignore_values)
-            case ColourEncoding(tolerance=0):
-                return _unknown_colours(path, labels, encoding)
-    except DataError:  # 16-bit values beyond 255, which the error names
+        counts = encoding.index_counts(stored_pieces(path, encoding))
+        if counts is not None and not counts[256:].any():  # the error names what is beyond
+            return _unknown_values(counts[:256], labels, encoding.table(labels)[:256])
+        colours = encoding.known_colours(labels)
+        if colours is not None:
+            return _unknown_colours(path, labels, encoding, colours)
+    except DataError:
         pass
     return str(error).removeprefix(f"{path}: ")
 
 
-@functools.cache
-def _any_value() -> LabelSet:
-    return LabelSet.from_names([str(value) for value in range(255)], 255)
-
-
-def _unknown_values(counts: np.ndarray, labels: LabelSet, ignored: tuple[int, ...]) -> str:
-    known = {*range(labels.num_classes), labels.ignore_index, *ignored}
-    unknown = [value for value in np.flatnonzero(counts).tolist() if value not in known]
+def _unknown_values(counts: np.ndarray, labels: LabelSet, table: np.ndarray) -> str:
+    unknown = np.flatnonzero((counts > 0) & (table == UNKNOWN)).tolist()
     unknown.sort(key=lambda value: (-counts[value], value))
     listed = ", ".join(
         f"{value} in {counts[value]} pixels ({_nearest_value(value, labels)})" for value in unknown[:LISTED]
     )
     more = f" and {len(unknown) - LISTED} more values" if len(unknown) > LISTED else ""
-    void = ", ".join(map(str, sorted({labels.ignore_index, *ignored})))
+    void = ", ".join(map(str, np.flatnonzero(table == labels.ignore_index).tolist()))
     allowed = f"0 to {labels.num_classes - 1} and {void} (void)"
     clue = ""
     if len(unknown) >= MANY:
@@ -87,28 +73,22 @@ def _nearest_value(value: int, labels: LabelSet) -> str:
     return f"nearest: {nearest} '{labels.names[nearest]}'"
 
 
-def _stored_colours(path: File) -> tuple[np.ndarray, np.ndarray]:
+def _stored_colours(path: File, encoding: MaskEncoding) -> tuple[np.ndarray, np.ndarray]:
     """The colours of a mask, (K,) uint32 of 0xRRGGBB in ascending order, and the pixels of each."""
     total: Counter[int] = Counter()
-    for window in stored_pieces(path):
-        stored = stored_mask(path, window)
-        codes = (_decoded(path) if stored is None else stored[0]).astype(np.uint32)
-        found, counts = np.unique(codes @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_counts=True)
+    for stored in stored_pieces(path, encoding):
+        found, counts = np.unique(
+            stored.colours().astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_counts=True
+        )
         total.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
     return np.array(sorted(total), np.uint32), np.array([total[code] for code in sorted(total)], np.int64)
 
 
-def _decoded(path: File) -> np.ndarray:
-    data = read_bytes(path)
-    header = parse_header(io.BytesIO(data), path)
-    return gif_colours(data, path) if header.format == "GIF" else decode_pixels(data, header, path)
-
-
-def _unknown_colours(path: File, labels: LabelSet, encoding: ColourEncoding) -> str:
-    found, counts = _stored_colours(path)
+def _unknown_colours(path: File, labels: LabelSet, encoding: MaskEncoding, known: tuple[Colour, ...]) -> str:
+    found, counts = _stored_colours(path, encoding)
     colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.int64)  # (K, 3)
     classes = np.array(labels.colours, np.int64)
-    allowed = {*map(tuple, classes.tolist()), *map(tuple, encoding.void_colours)}
+    allowed = set(known)
     unknown = np.array([tuple(colour) not in allowed for colour in colours.tolist()])
     colours, counts = colours[unknown], counts[unknown]
     order = np.lexsort((found[unknown], -counts))

@@ -22,10 +22,9 @@ from data_tools.datasets.dealing import (
     stratified_split,
     within_buffer,
 )
-from seg.data.files.storage import VolumeSlice, write_bytes
+from seg.data.files.storage import File, holder, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter
-from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import SPLITS, Sample
 from seg.errors import ConfigError, DataError
@@ -60,18 +59,19 @@ class Pool:
         ]
 
 
-def whole_file(file: Path | VolumeSlice) -> Path:
+def whole_file(file: File) -> Path:
     """The file of an image or mask.
 
     Raises:
         DataError: It is a slice of a volume, which no manifest can name.
     """
-    if isinstance(file, VolumeSlice):
+    path = holder(file)
+    if path is not file or not isinstance(path, Path):
         raise DataError(
-            f"{file.path}: is a volume, allowed: images and masks in files of their own; "
+            f"{path}: is a volume, allowed: images and masks in files of their own; "
             "data: {name: fractions} splits volumes, each kept whole"
         )
-    return file
+    return path
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def count_samples(
     load_fast_counter()
 
     def count(sample: Sample) -> np.ndarray:
-        if isinstance(encoding, MultiLabelEncoding):
+        if labels.multi_label:
             return np.append((read_mask(sample.mask, labels, encoding) == 1).sum(axis=(0, 1)), 0)
         return count_pixels(sample.mask, labels, encoding)
 

@@ -20,8 +20,8 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
-from seg.data.files.images import image_size
-from seg.data.files.rasters import same_place
+from seg.data.files.grids import same_place
+from seg.data.files.reading import image_size
 from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError
 

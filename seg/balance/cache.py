@@ -20,7 +20,7 @@ import numpy as np
 
 from seg.balance.statistics import FileCounts
 from seg.data.files.storage import FileState
-from seg.data.masks.reading import MaskEncoding
+from seg.data.masks.reading import READING, MaskEncoding
 from seg.labels import LabelSet
 
 LAYOUT = 2  # part of the file's name: a later layout starts anew
@@ -50,8 +50,8 @@ class CountCache:
             folder: Where caches lie; default: `user_cache_folder()`.
         """
         reading = (LAYOUT, root, labels.num_classes, labels.ignore_index, repr(encoding))
-        colours = labels.colours if encoding.name == "colour" else ()
-        key = hashlib.sha256(repr((reading, colours)).encode()).hexdigest()[:32]
+        colours = labels.colours if encoding.histogram is None else ()  # which decode what no histogram tells
+        key = hashlib.sha256(repr((READING, reading, colours)).encode()).hexdigest()[:32]
         self.path = (folder or user_cache_folder()) / f"mask-counts-{key}.sqlite"
         self.hits = 0
         self.problem: str | None = None

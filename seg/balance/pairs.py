@@ -14,8 +14,9 @@ import numpy as np
 
 from seg.balance.counting import Progress, count_masks
 from seg.balance.counts import ClassCounts, fingerprint_files
-from seg.data.files.reading import Bands, is_plain, read_values, stored_blocks
+from seg.data.files.reading import read_values, reader, stored_blocks
 from seg.data.files.storage import File
+from seg.data.files.stored import Bands
 from seg.data.files.windows import Window
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
@@ -68,10 +69,10 @@ def count_pairs(
     def count_pair(mask_file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
         with lock:  # images may share a mask, which is then counted once for each
             index, sample = waiting[mask_file].pop()
-        by_window = not is_plain(mask_file) and not labels.multi_label
+        by_window = encoding.reader(mask_file).block is not None
         stored, moved = (None, 0) if by_window else read_mask_and_moved(mask_file, labels, encoding)
         counts = np.zeros(3 * labels.num_classes if labels.multi_label else labels.num_classes + 1, np.int64)
-        for window in stored_blocks(sample.image):
+        for window in stored_blocks(reader(sample.image)):
             values, missing = read_values(sample.image, bands, window, nodata)
             if stored is not None:
                 mask = _part(stored, window)

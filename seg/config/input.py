@@ -86,9 +86,9 @@ class Input(Section):
 
     def may_miss_pixels(self, samples: Sequence[Sample]) -> bool:
         """Whether images may have pixels without data, which their masks do not know of: rasters and volumes may."""
-        from seg.data.files.reading import is_plain
+        from seg.data.files.reading import reader
 
-        return self.nodata is not None or not all(is_plain(sample.image) for sample in samples)
+        return self.nodata is not None or not all(reader(sample.image).picture for sample in samples)
 
     def preprocessing(self, statistics: BandStatistics | None = None) -> Preprocessing:
         """From image file to model input.

@@ -62,10 +62,9 @@ class Labels(Section):
     def mask_encoding(self) -> MaskEncoding:
         """How mask files store the classes that are trained."""
         from seg.data.masks.encodings import MergedEncoding
-        from seg.data.masks.planes import MultiLabelEncoding
 
         stored = self.encoding.build(self)
-        if not self.merge or isinstance(stored, MultiLabelEncoding):  # which are not merged: `problems` sees to that
+        if not self.merge:
             return stored
         return MergedEncoding(stored, self.stored_label_set(), self.merged_indices())
 

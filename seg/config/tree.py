@@ -80,8 +80,6 @@ class Config(Section):
 
     def samples(self) -> Splits:
         """The image/mask pairs of each split, sizes compared."""
-        from seg.data.files.reading import image_size
-        from seg.data.masks.planes import planes_size
         from seg.data.samples import pairs
         from seg.data.samples.slices import expand_slices, refuse_volumes
 
@@ -93,7 +91,7 @@ class Config(Section):
             refuse_volumes(splits)
         for members in splits.values():
             pairs.check_pairs(members)
-        pairs.check_sizes(splits, image_size, planes_size if self.labels.multi_label else image_size)
+        pairs.check_sizes(splits, self.labels.mask_encoding())
         return splits
 
     def build_augmentation(self) -> Augmentation:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from seg.data.files.grids import written_raster
 from seg.data.files.images import resize_image, write_png
-from seg.data.files.rasters import is_raster, raster_header, read_overview, read_raster, written_raster
-from seg.data.files.reading import read_values
+from seg.data.files.reading import read_values, reader
 from seg.data.files.storage import VolumeSlice
-from seg.data.files.volumes import is_nifti, volume_header, write_nifti
+from seg.data.files.volumes import volume_header, write_nifti
 from seg.data.files.windows import Window
 from seg.data.masks.planes import write_planes
 from seg.data.masks.reading import write_mask
 from seg.data.samples.pairs import stem
+from seg.data.samples.slices import volume_slices
 from seg.data.views.preprocessing import Preprocessing
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
@@ -59,9 +60,10 @@ class FilePredictor:
         Raises:
             DataError: It cannot be read.
         """
-        if is_nifti(path) and self.axis is not None:
-            self._volume(path, self.axis)
-        elif is_raster(path) and not self.labels.multi_label:
+        slices = volume_slices(path, self.axis)
+        if slices:
+            self._volume(path, slices)
+        elif reader(path).block is not None and not self.labels.multi_label:
             self._raster(path)
         else:
             picture, mask = self._array(path)
@@ -90,32 +92,32 @@ class FilePredictor:
             if self.preprocessing.resize is not None:
                 write(0, self._array(path)[1])
             else:
-                shape = raster_header(path).shape
+                shape = reader(path).shape
                 rows = predict_rows(self.model, self._reader(path), shape, tile=self.tile, overlap=self.overlap)
                 for top, logits, missing in rows:
                     write(top, np.where(missing, np.uint8(self.labels.ignore_index), self.labels.predicted(logits)))
-        values = read_overview(path, self.preprocessing.wanted, OVERVIEW)
+        values, _ = read_values(path, self.preprocessing.wanted, longest=OVERVIEW)
         absent = ~np.isfinite(values) if values.dtype == np.float32 else None
         image, _ = self.preprocessing.unit(values, absent, path)
-        self._draw(path, self.preprocessing.picture(image), read_overview(target, 1, OVERVIEW)[..., 0])
+        mask, _ = read_values(target, 1, longest=OVERVIEW)
+        self._draw(path, self.preprocessing.picture(image), mask[..., 0])
 
     def _reader(self, path: Path) -> Callable[[Window], tuple[np.ndarray, np.ndarray | None]]:
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
-            values, missing = read_raster(path, self.preprocessing.wanted, window, self.preprocessing.nodata)
+            values, missing = read_values(path, self.preprocessing.wanted, window, self.preprocessing.nodata)
             image, missing = self.preprocessing.unit(values, missing, path)
             nothing = None if missing is None else np.asarray(missing.all(axis=2))
             return self.preprocessing.prepare(image, missing), nothing
 
         return read
 
-    def _volume(self, path: Path, axis: int) -> None:
-        shape = volume_header(path).shape
-        mask = np.zeros(shape, np.uint8)
-        for index in range(shape[axis]):
-            picture, part = self._array(VolumeSlice(path, axis, index))
-            mask[(slice(None),) * axis + (index,)] = part
-            if index == shape[axis] // 2:
-                self._draw(path, picture, part)
+    def _volume(self, path: Path, slices: list[VolumeSlice]) -> None:
+        mask = np.zeros(volume_header(path).shape, np.uint8)
+        for part in slices:
+            picture, labels = self._array(part)
+            mask[(slice(None),) * part.axis + (part.index,)] = labels
+            if part.index == len(slices) // 2:
+                self._draw(path, picture, labels)
         write_nifti(self.out / "masks" / f"{stem(path)}.nii.gz", mask, like=path)
 
     def _draw(self, path: Path, picture: np.ndarray, mask: np.ndarray) -> None:

@@ -121,4 +121,4 @@ def test_a_mask_raster_is_counted_by_blocks(samples: list[Sample]) -> None:
     values, mask = pixels_of(samples[:1])
     counted = count_pixels(samples[0].mask, LABELS, ENCODING)
     assert counted.tolist() == [*(int((mask == index).sum()) for index in range(3)), int((mask == 255).sum())]
-    assert len(list(reading.stored_blocks(samples[0].mask))) == 6  # 3 x 2 of 64 x 128
+    assert len(list(reading.stored_blocks(reading.reader(samples[0].mask)))) == 6  # 3 x 2 of 64 x 128

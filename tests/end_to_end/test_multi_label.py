@@ -17,7 +17,7 @@ from seg import evaluate, predict, train
 from seg.balance import ClassCounts, class_weights
 from seg.config import load_config
 from seg.data.batches.loading import load_pair
-from seg.data.files.images import read_image
+from seg.data.files.reading import read_values
 from seg.data.masks.planes import MultiLabelEncoding, count_planes
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
@@ -122,7 +122,7 @@ def test_predict_writes_planes_that_the_encoding_reads(run: Path, tmp_path: Path
     mask = read_mask(tmp_path / "masks/0000.tif", ATTRIBUTE_LABELS, MultiLabelEncoding())
     preprocessing = load_config(run / "config.yaml").input.preprocessing()
     model = load_segmenter(run / "checkpoints/best.keras")
-    logits = model.predict_on_batch(preprocessing.prepare(read_image(image, 3))[None])[0]
+    logits = model.predict_on_batch(preprocessing.prepare(read_values(image, 3)[0])[None])[0]
     np.testing.assert_array_equal(mask, logits > 0)
     assert cv2.imread(str(tmp_path / "overlays/0000.png")).shape == (64, 64, 3)
 

@@ -10,7 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg.data.files.rasters import check_grids, read_mask_raster
+from seg.data.files.grids import check_grids
+from seg.data.files.reading import reader
 from seg.data.files.windows import Window
 from seg.data.views.preprocessing import Preprocessing, ValueRange
 from seg.inference.files import FilePredictor
@@ -64,8 +65,9 @@ def test_a_geotiff_becomes_one_on_its_grid_void_where_it_has_no_data(
     pixels[30:60, 40:90] = 0
     path = write_raster(tmp_path / "scene.tif", pixels, nodata=0)
     predictor(tmp_path / "out").predict(path)
-    mask, nodata = read_mask_raster(tmp_path / "out/masks/scene.tif")
-    assert nodata == 255
+    stored = reader(tmp_path / "out/masks/scene.tif").read()
+    mask = stored.values
+    assert stored.nodata == (255,)
     check_grids(path, tmp_path / "out/masks/scene.tif")
     np.testing.assert_array_equal(mask == 255, (pixels == 0).all(axis=2))
     unit = np.where(pixels == 0, 0.5, pixels / np.float32(65535)).astype(np.float32)
@@ -79,7 +81,7 @@ def test_a_geotiff_becomes_one_on_its_grid_void_where_it_has_no_data(
 def test_resizing_is_of_the_whole_raster(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
     path = write_raster(tmp_path / "scene.tif", noise((150, 170, 4), "uint16"))
     predictor(tmp_path / "out", resize=(40, 60)).predict(path)
-    mask = read_mask_raster(tmp_path / "out/masks/scene.tif")[0]
+    mask = reader(tmp_path / "out/masks/scene.tif").read().values
     assert mask.shape == (150, 170) and set(np.unique(mask)) == {0, 1, 2}
 
 

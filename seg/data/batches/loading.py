@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from seg.data.files.images import read_image, resize_mask
+from seg.data.files.images import resize_mask
+from seg.data.files.reading import read_values
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.draws import sample_seed
@@ -47,8 +47,7 @@ def load_pair(
     if not preprocessing.reads_plainly(sample.image):
         pixels = SampleSource(sample, labels, encoding, preprocessing).read_resized()
         return pixels.image, pixels.mask
-    assert isinstance(sample.image, Path)  # a slice is not read plainly
-    image = read_image(sample.image, preprocessing.bands)
+    image, _ = read_values(sample.image, preprocessing.bands)
     mask = read_mask(sample.mask, labels, encoding)
     if image.shape[:2] != mask.shape[:2]:
         raise DataError(

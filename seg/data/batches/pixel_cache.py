@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from seg.data.files.storage import File, FileState, file_state, write_bytes
+from seg.data.masks.reading import READING
 from seg.errors import DataError
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -49,7 +50,7 @@ class PixelCache:
             DataError: A file is missing, or what `load` raises.
         """
         states = file_state(image), file_state(mask)
-        name = hashlib.sha256(repr((str(image), str(mask), self.reading)).encode()).hexdigest()[:32]
+        name = hashlib.sha256(repr((READING, str(image), str(mask), self.reading)).encode()).hexdigest()[:32]
         found = self._memory(name, states) if self.folder is None else self._mapped(name, states)
         if found is not None:
             self.hits += 1

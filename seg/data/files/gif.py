@@ -43,32 +43,18 @@ def gif_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[8:10], "little"), int.from_bytes(data[6:8], "little")
 
 
-def gif_indices(data: bytes, path: File) -> np.ndarray:
-    """(H, W) uint8 palette indices.
+def gif_indices(data: bytes, path: File) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) uint8 palette indices, and the palette (n, 4) uint8 RGBA.
 
     Raises:
         DataError: The file is cut short or corrupt, animated, or its picture does not fill its screen.
     """
-    return _decoded(data, path)[0]
-
-
-def gif_colours(data: bytes, path: File) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
-
-    Raises:
-        DataError: As `gif_indices`; or a pixel is transparent, or its index has no colour.
-    """
     indices, structure = _decoded(data, path)
-    if structure.transparent is not None and (indices == structure.transparent).any():
-        transparent = np.count_nonzero(indices == structure.transparent)
-        raise DataError(
-            f"{path}: {transparent} pixel(s) are transparent, allowed: opaque pixels, or the encoding 'palette'"
-        )
-    if indices.max() >= len(structure.palette):
-        raise DataError(
-            f"{path}: palette index {indices.max()} has no colour, the palette has {len(structure.palette)}"
-        )
-    return structure.palette[indices]
+    palette = np.full((len(structure.palette), 4), 255, np.uint8)
+    palette[:, :3] = structure.palette
+    if structure.transparent is not None and structure.transparent < len(palette):
+        palette[structure.transparent, 3] = 0
+    return indices, palette
 
 
 def _decoded(data: bytes, path: File) -> tuple[np.ndarray, GifStructure]:

@@ -1,8 +1,9 @@
-"""Image files: PNG, JPEG or TIFF, gray or RGB, 8 or 16 bits, to arrays in RGB order; unit range and resizing.
+"""Pictures: PNG and JPEG, gray or RGB, 8 or 16 bits, and GIF for masks; unit range and resizing.
 
 A file is read whole or refused. OpenCV decodes (it releases the GIL, checks PNG checksums and returns nothing at
 all for a truncated file), but only after this module has read the header itself: by default OpenCV would turn 16-bit
-values into 8-bit ones, read a 2-band uint16 TIFF as one uint8 band and turn a TIFF by its orientation tag.
+values into 8-bit ones. TIFFs are read by `seg.data.files.rasters`: OpenCV 5.0.0 returns memory that is not the image
+for 16-bit RGB TIFFs with separate planes.
 
 Orientation: an EXIF or TIFF orientation other than 1 is an error, never applied and never ignored. Viewers show such
 an image turned and its mask may have been drawn on either view, so there is nothing safe to guess.
@@ -14,33 +15,31 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import cv2
 import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from seg.data.files.gif import GIF_SIGNATURES, gif_size
+from seg.data.files.gif import GIF_SIGNATURES, gif_indices, gif_size
 from seg.data.files.storage import File, read_bytes, unreadable, write_bytes
+from seg.data.files.stored import Bands, Stored, form, transparent_pixels
+from seg.data.files.tiff import UPRIGHT, turned
+from seg.data.files.windows import Window
 from seg.errors import DataError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-VOLUME_SUFFIXES = (".nii", ".nii.gz")  # read by seg.data.files.volumes
-SAMPLE_SUFFIXES = (*IMAGE_SUFFIXES, *VOLUME_SUFFIXES)
-MASK_SUFFIXES = (*SAMPLE_SUFFIXES, ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MASK_SUFFIXES = (".gif",)  # beside them
 
 # Images are read by several threads at once already; OpenCV's own threads would only fight them for the cores.
 cv2.setNumThreads(0)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, classic and BigTIFF
 _PNG_KINDS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 _JPEG_KINDS = {"L": "gray", "RGB": "RGB"}
-_UPRIGHT = 1
 _RESIZED_BANDS = 4  # OpenCV averages areas of no more bands at once
-NO_PLANE = 0b101  # bits of a TIFF page's tag 254: an overview of another page, a transparency mask
 # RGB order from the decoder: swapping the bands of its BGR afterwards costs a tenth of the decoding.
 _RGB_AS_IT_IS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -50,7 +49,7 @@ class Header:
     """What a file says about its pixels before any of them is decoded.
 
     Attributes:
-        format: "PNG", "JPEG", "TIFF" or "GIF" (masks only).
+        format: "PNG", "JPEG" or "GIF" (masks only).
         kind: "gray", "gray with alpha", "RGB", "RGB with alpha" or "palette".
         bits: Bits of one value (of one palette index): 1, 2, 4, 8 or 16.
         height: Rows.
@@ -64,59 +63,97 @@ class Header:
     width: int
 
     def __str__(self) -> str:
-        return f"{'an' if self.bits == 8 else 'a'} {self.bits}-bit {self.kind} {self.format}"
+        return form(self.bits, self.kind, self.format)
 
 
-def read_image(path: Path, bands: int) -> np.ndarray:
-    """Reads an image file.
+@dataclass(frozen=True)
+class Picture:
+    """Reads a PNG or JPEG, and a GIF of a mask; decided by content and not by suffix. All of it is decoded always.
 
-    A gray file is repeated three times where 3 bands are asked for. A fully opaque alpha band is dropped.
-
-    Args:
-        path: PNG, JPEG or TIFF, decided by content and not by suffix.
-        bands: 1 or 3.
-
-    Returns:
-        (H, W, bands), uint8 or uint16 as stored, bands in RGB order.
-
-    Raises:
-        DataError: The file is missing, broken, of another format, turned (orientation), partly transparent, holds
-            other than unsigned 8- or 16-bit values, or is RGB where one band is asked for.
-        ValueError: `bands` is neither 1 nor 3.
+    Attributes:
+        file: Where it is.
     """
-    if bands not in (1, 3):
-        raise ValueError(f"bands: got {bands}, allowed: 1 or 3")
-    data = read_bytes(path)
-    header = parse_header(io.BytesIO(data), path)
-    if header.format == "GIF":
-        raise DataError(f"{path}: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF")
-    pixels = decode_pixels(data, header, path)
-    if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if bands == 3 else pixels[..., None]
-    if bands == 1:
-        raise DataError(f"{path}: is {header} where bands is 1; allowed: a gray image, or bands 3")
-    return pixels
 
+    file: File
+    block: ClassVar[tuple[int, int] | None] = None
+    picture: ClassVar[bool] = True
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header alone, for images and masks.
+    @cached_property
+    def contents(self) -> bytes:
+        """All bytes of the file, read once."""
+        return read_bytes(self.file)
 
-    Raises:
-        DataError: The file is missing or its header is one that `read_image` refuses.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            header = parse_header(file, path)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return header.height, header.width
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) from the file's header alone.
+
+        Raises:
+            DataError: The file is missing or its header is one that `read` refuses.
+        """
+        if not isinstance(self.file, Path):
+            header = parse_header(io.BytesIO(self.contents), self.file)
+        else:
+            try:
+                with self.file.open("rb") as file:
+                    header = parse_header(file, self.file)
+            except OSError as error:
+                raise unreadable(self.file, error) from error
+        return header.height, header.width
+
+    def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
+        """As `seg.data.files.stored.Reader.read`. A gray file is repeated three times where 3 bands are asked for; a
+        fully opaque alpha band is dropped.
+
+        Raises:
+            DataError: The file is missing, broken, of another format, turned (orientation), partly transparent, or is
+                RGB where one band is asked for.
+        """
+        header = parse_header(io.BytesIO(self.contents), self.file)
+        palette, transparent = None, 0
+        if bands is not None:
+            values = self._image(header, bands)
+        elif header.format == "GIF":
+            values, palette = gif_indices(self.contents, self.file)
+        elif header.kind == "palette":
+            values, palette = _png_indices(self.contents, header, self.file)
+        else:
+            values, transparent = decode_pixels(self.contents, header, self.file)
+        if header.bits < 8 and header.kind == "gray":
+            values >>= 8 - header.bits  # libpng spreads n-bit v to 0-255: v * 255 / (2^n - 1), whose top n bits are v
+        nodata = (None,) * (1 if bands is None else values.shape[2])
+        lossy = header.format == "JPEG"
+        said = (header.format, header.kind, header.bits)
+        stored = Stored(self.file, values, *said, lossy, nodata, palette=palette, transparent=transparent)
+        return stored.part(window, longest)
+
+    def _image(self, header: Header, bands: Bands) -> np.ndarray:
+        if header.format == "GIF":
+            raise DataError(f"{self.file}: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF")
+        pixels, transparent = decode_pixels(self.contents, header, self.file)
+        if transparent:
+            raise transparent_pixels(transparent, self.file)
+        wanted = bands if isinstance(bands, int) else 1 if set(bands) == {1} else 3
+        if pixels.ndim == 2:
+            pixels = pixels[..., None] if wanted == 1 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+        elif wanted == 1:
+            raise DataError(f"{self.file}: is {header} where bands is 1; allowed: a gray image, or bands 3")
+        if isinstance(bands, int):
+            if bands not in (1, 3):
+                raise DataError(
+                    f"{self.file}: has 1 or 3 bands where input.bands is {bands}; allowed: 1 or 3, or a list such as "
+                    "[1, 2]"
+                )
+            return pixels
+        if max(bands) > pixels.shape[2]:
+            raise DataError(f"{self.file}: has no band {max(bands)} (input.bands), allowed: 1 to {pixels.shape[2]}")
+        return np.ascontiguousarray(pixels[..., [number - 1 for number in bands]])
 
 
 def parse_header(file: BinaryIO, path: File) -> Header:
     """Reads the header of an open file; `path` only serves messages.
 
     Raises:
-        DataError: No PNG, JPEG, TIFF or GIF, a broken header, or pixels that this package does not read.
+        DataError: No PNG, JPEG or GIF, a broken header, or pixels that this package does not read.
     """
     start = file.read(len(PNG_SIGNATURE))
     file.seek(0)
@@ -125,8 +162,6 @@ def parse_header(file: BinaryIO, path: File) -> Header:
         parse = _png_header
     elif start.startswith(b"\xff\xd8\xff"):
         parse = _jpeg_header
-    elif start.startswith(_TIFF_SIGNATURES):
-        parse = _tiff_header
     elif start.startswith(GIF_SIGNATURES):
         parse = _gif_header
     if parse is None:
@@ -150,7 +185,9 @@ def _png_header(file: BinaryIO, path: File) -> Header:
 
 def _jpeg_header(file: BinaryIO, path: File) -> Header:
     image = JpegImageFile(file)  # parses markers up to the first scan, decodes nothing
-    _check_orientation(image.getexif().get(274, _UPRIGHT), path)
+    problem = turned(image.getexif().get(274, UPRIGHT))
+    if problem:
+        raise DataError(f"{path}: {problem}")
     if image.mode not in _JPEG_KINDS:
         raise DataError(f"{path}: is a {image.mode} JPEG, allowed: gray or RGB")
     return Header("JPEG", _JPEG_KINDS[image.mode], 8, image.height, image.width)
@@ -160,108 +197,17 @@ def _gif_header(file: BinaryIO, path: File) -> Header:
     return Header("GIF", "palette", 8, *gif_size(file.read(10)))
 
 
-def tiff_pages(file: BinaryIO, path: File) -> list[ImageFileDirectory_v2]:
-    """The tags of every page of an open TIFF, without overviews and transparency masks; `path` only serves messages.
-
-    Raises:
-        DataError: No TIFF, or one whose directories are broken.
-    """
-    start = file.read(8)
-    if not start.startswith(_TIFF_SIGNATURES):
-        begins = f"begins with {start!r}" if start else "is empty"
-        raise DataError(f"{path}: is no TIFF (it {begins})")
-    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
-    pages, seen = [], set()
-    try:
-        offset = ImageFileDirectory_v2(start).next
-        while offset and offset not in seen:  # a directory that names an earlier one would never end
-            seen.add(offset)
-            page = _tiff_page(file, start, offset)
-            offset = page.next
-            if not page.get(254, 0) & NO_PLANE:
-                pages.append(page)
-    except Exception as error:  # PIL's parser raises whatever a broken byte leads it to
-        raise DataError(f"{path}: its header is cut short or corrupt ({error})") from error
-    if not pages:
-        raise DataError(f"{path}: its header is cut short or corrupt (no page)")
-    return pages
-
-
-def first_tiff_page(file: BinaryIO) -> tuple[ImageFileDirectory_v2 | None, bool]:
-    """The tags of a TIFF's first page and whether another image follows it; (None, False) if this is no TIFF.
-
-    Raises whatever PIL's parser does where a header is broken.
-    """
-    start = file.read(8)
-    if not start.startswith(_TIFF_SIGNATURES):
-        return None, False
-    start += file.read(8) if b"+" in start[:4] else b""  # BigTIFF
-    page = _tiff_page(file, start, ImageFileDirectory_v2(start).next)
-    # An overview or a mask may follow.
-    return page, bool(page.next) and not _tiff_page(file, start, page.next).get(254, 0) & NO_PLANE
-
-
-def _tiff_header(file: BinaryIO, path: File) -> Header:
-    page, has_more_pages = first_tiff_page(file)
-    assert page is not None  # `parse_header` has seen the signature
-    if has_more_pages:
-        raise DataError(
-            f"{path}: holds several pages, allowed: one image a file; write each page to its own file, "
-            "or set data.slices if the pages are the slices of a volume"
-        )
-    _check_orientation(page.get(274, _UPRIGHT), path)
-    bits, formats = page.get(258, (1,)), page.get(339, (1,))
-    if set(formats) != {1} or set(bits) not in ({8}, {16}):
-        number = {1: "unsigned integer", 2: "signed integer", 3: "float"}.get(formats[0], "unknown")
-        raise DataError(
-            f"{path}: holds {bits[0]}-bit {number} values, allowed: 8- or 16-bit unsigned integers; "
-            "rescale it (one scale for all images, so that values stay comparable)"
-        )
-    bands, photometric, extra = page.get(277, 1), page.get(262), page.get(338, ())
-    if (bands, photometric) == (1, 1):
-        kind = "gray"
-    elif (bands, photometric) in ((3, 2), (3, 6)):
-        kind = "RGB"
-    elif (bands, photometric) == (4, 2) and extra and extra[0] in (1, 2):  # an unmarked 4th band may be near infrared
-        kind = "RGB with alpha"
-    else:
-        raise DataError(
-            f"{path}: is a TIFF of {bands} band(s) with photometric interpretation {photometric}, "
-            "allowed: 1 band (black is zero), RGB, or RGB with alpha"
-        )
-    return Header("TIFF", kind, bits[0], page[257], page[256])
-
-
-def _tiff_page(file: BinaryIO, start: bytes, offset: int) -> ImageFileDirectory_v2:
-    """The tags of the page at `offset`; `next` is where the following page is, or 0."""
-    page = ImageFileDirectory_v2(start)
-    file.seek(offset)
-    page.next = offset
-    page.load(file)
-    if page.next == offset:  # PIL only warns where the file ends too early, and leaves `next` as it was
-        raise ValueError("no complete page")
-    return page
-
-
-def _check_orientation(orientation: int, path: File) -> None:
-    if orientation != _UPRIGHT:
-        raise DataError(
-            f"{path}: its orientation tag is {orientation}, allowed: 1 (upright); viewers turn this image and its mask "
-            "may follow or not, so turn the pixels and remove the tag (e.g. `magick IN -auto-orient OUT`)"
-        )
-
-
-def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
+def decode_pixels(data: bytes, header: Header, path: File) -> tuple[np.ndarray, int]:
     """Decodes a whole file, given its bytes and their header.
 
     Returns:
         (H, W) for gray or (H, W, 3) in RGB order, uint8 or uint16; 1-, 2- and 4-bit gray is spread to 0-255, a
-        palette is replaced by its colours, opaque alpha is dropped.
+        palette is replaced by its colours, alpha is dropped. And the number of pixels that are not opaque.
 
     Raises:
-        DataError: The data are cut short or corrupt, or a pixel is transparent.
+        DataError: The data are cut short or corrupt.
     """
-    in_order = header.kind == "RGB" and header.format != "TIFF"  # of 16-bit TIFFs OpenCV's decoder swaps the bands
+    in_order = header.kind == "RGB"
     flags = _RGB_AS_IT_IS if in_order else cv2.IMREAD_UNCHANGED  # which keeps bits, alpha and gray
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -276,21 +222,45 @@ def decode_pixels(data: bytes, header: Header, path: File) -> np.ndarray:
             f"its header says {header.height} x {header.width}, {header}"
         )
     if pixels.ndim == 2 or in_order:
-        return pixels
+        return pixels, 0
+    transparent = 0
     if pixels.shape[2] == 4:
-        _check_opaque(pixels[..., 3], path)
+        transparent = int(np.count_nonzero(pixels[..., 3] != np.iinfo(pixels.dtype).max))
     if header.kind.startswith("gray"):
-        return np.ascontiguousarray(pixels[..., 0])
-    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        return np.ascontiguousarray(pixels[..., 0]), transparent
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB), transparent
 
 
-def _check_opaque(alpha: np.ndarray, path: File) -> None:
-    transparent = np.count_nonzero(alpha != np.iinfo(alpha.dtype).max)
-    if transparent:
-        raise DataError(
-            f"{path}: {transparent} pixel(s) are transparent, allowed: opaque pixels; "
-            "flatten the image, and mark pixels without data as void in the mask"
-        )
+def _png_indices(data: bytes, header: Header, path: File) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) palette indices of a palette PNG, and its palette (n, 4) uint8 RGBA.
+
+    OpenCV would replace the indices by their colours. PIL would not, but it checks no checksums and fills rows that
+    are missing with index 0, a class. So OpenCV is given the file with colour type 0, gray, whose values are then the
+    palette indices: a palette mask is read as strictly as any other.
+    """
+    gray_header = b"IHDR" + data[16:25] + b"\0" + data[26:29]
+    chunks = [PNG_SIGNATURE, struct.pack(">I", 13), gray_header, struct.pack(">I", zlib.crc32(gray_header))]
+    position, colours = 33, {b"PLTE": b"", b"tRNS": b""}
+    while len(head := data[position : position + 8]) == 8:
+        length, name = struct.unpack(">I4s", head)
+        end = position + 12 + length
+        if end > len(data):  # cut short; OpenCV would first make room for all that `length` says
+            break
+        if name in (b"IDAT", b"IEND"):
+            chunks.append(data[position:end])
+        elif (
+            name in colours and zlib.crc32(data[position + 4 : end - 4]) == struct.unpack(">I", data[end - 4 : end])[0]
+        ):
+            colours[name] = data[position + 8 : end - 4]
+        position = end
+    gray = Header("PNG", "gray", header.bits, header.height, header.width)
+    indices, _ = decode_pixels(b"".join(chunks), gray, path)
+    indices >>= 8 - header.bits
+    palette = np.full((len(colours[b"PLTE"]) // 3, 4), 255, np.uint8)
+    palette[:, :3] = np.frombuffer(colours[b"PLTE"], np.uint8)[: 3 * len(palette)].reshape(-1, 3)
+    alpha = np.frombuffer(colours[b"tRNS"], np.uint8)[: len(palette)]
+    palette[: len(alpha), 3] = alpha
+    return indices, palette
 
 
 def unit_range(image: np.ndarray, max_value: float | None = None) -> np.ndarray:

@@ -1,54 +1,66 @@
-"""Which reader an image or mask goes to, in one place: plain images, rasters by windows, slices of volumes."""
+"""Which reader an image or mask has, decided here and nowhere else, and what is read by any of them alike."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from seg.data.files import images
-from seg.data.files.images import read_image
-from seg.data.files.rasters import is_raster, raster_header, read_mask_raster, read_raster
-from seg.data.files.storage import File, VolumeSlice
-from seg.data.files.volumes import read_mask_slice, read_slice, slice_shape
+from seg.data.files import images, tiff, volumes
+from seg.data.files.images import Picture
+from seg.data.files.rasters import Raster
+from seg.data.files.storage import File, RemoteFile, VolumeSlice
+from seg.data.files.stored import Bands, Reader
+from seg.data.files.tiff import TiffFacts, tiff_facts
+from seg.data.files.volumes import Slice
 from seg.data.files.windows import Window, blocks
-from seg.errors import DataError
 
+IMAGE_SUFFIXES = (*images.SUFFIXES, *tiff.SUFFIXES)
+SAMPLE_SUFFIXES = (*IMAGE_SUFFIXES, *volumes.SUFFIXES)
+MASK_SUFFIXES = (*SAMPLE_SUFFIXES, *images.MASK_SUFFIXES)
 LARGE_PIXELS = 2**24  # of a raster: a check or a picture of one with more reads it by blocks, or decimated
-Bands = int | tuple[int, ...]  # how many there must be, or the numbers, from 1, of those to use
 
 
-def is_plain(file: File) -> bool:
-    """Whether `seg.data.files.images` reads the file: PNG, JPEG, or a TIFF that is no raster."""
-    return not isinstance(file, VolumeSlice) and not is_raster(file)
+def reader(file: File) -> Reader:
+    """What reads a file: a slice by what it is, others by their content."""
+    if isinstance(file, VolumeSlice):
+        return Slice(file)
+    picture = Picture(file)  # also of what cannot be read at all, which says so when it is
+    if isinstance(file, RemoteFile):
+        facts = tiff_facts(io.BytesIO(picture.contents))
+        return picture if facts is None else Raster(file, facts, picture.contents)
+    try:
+        state = file.stat()
+    except OSError:
+        return picture
+    facts = _local_facts(file, state.st_size, state.st_mtime_ns)
+    return picture if facts is None else Raster(file, facts)
 
 
-def is_large(file: File) -> bool:
-    """Whether the file is a raster of more than `LARGE_PIXELS` pixels.
-
-    Raises:
-        DataError: It is a raster that cannot be opened.
-    """
-    if not isinstance(file, Path) or not is_raster(file):
-        return False
-    height, width = raster_header(file).shape
-    return height * width > LARGE_PIXELS
+@lru_cache(maxsize=2**16)
+def _local_facts(path: Path, size: int, mtime_ns: int) -> TiffFacts | None:
+    """By (path, size, time), because every crop of an image asks."""
+    try:
+        with path.open("rb") as file:
+            return tiff_facts(file)
+    except OSError:
+        return None
 
 
-def image_size(file: Path | VolumeSlice) -> tuple[int, int]:
-    """(height, width) from the header alone, for images and masks.
+def image_size(file: File) -> tuple[int, int]:
+    """(height, width) of an image from the header alone.
 
     Raises:
         DataError: The file is missing or its header is refused.
     """
-    if isinstance(file, VolumeSlice):
-        return slice_shape(file)
-    return raster_header(file).shape if is_raster(file) else images.image_size(file)
+    return reader(file).shape
 
 
 def read_values(
-    file: Path | VolumeSlice, bands: Bands, window: Window | None = None, nodata: float | None = None
+    file: File, bands: Bands, window: Window | None = None, nodata: float | None = None, longest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The values of an image as stored.
 
@@ -57,54 +69,32 @@ def read_values(
         bands: Their number, or the numbers of those wanted.
         window: The part wanted; of a raster the rest is not read. None: everything.
         nodata: The value that means no data; None: the one that a raster names.
+        longest: Without a window: single pixels, so that no side has more than this.
 
     Returns:
         (h, w, B) uint8, uint16, int16 or float32, and (h, w, B) bool, true where a value is missing, or None.
 
     Raises:
-        DataError: The file cannot be read, or lacks a band.
+        DataError: The file cannot be read, or lacks a band, or its type does not have `nodata`.
     """
-    if isinstance(file, Path) and is_raster(file):
-        return read_raster(file, bands, window, nodata)
-    if isinstance(file, VolumeSlice):
-        values, missing = read_slice(file, bands)
-    else:
-        values, missing = _read_plain(file, bands), None
-    if nodata is not None:
-        empty = values == nodata
-        missing = empty if missing is None else missing | empty
-        missing = missing if missing.any() else None
-    if window is not None:
-        values = np.ascontiguousarray(values[window.slices])
-        missing = None if missing is None else missing[window.slices]
-    return values, missing
+    stored = reader(file).read(window, bands, longest)
+    return stored.brightness(), stored.missing(nodata)
 
 
-def _read_plain(path: Path, bands: Bands) -> np.ndarray:
-    if isinstance(bands, int) and bands in (1, 3):
-        return read_image(path, bands)
-    image = read_image(path, 1 if isinstance(bands, tuple) and set(bands) == {1} else 3)
-    if isinstance(bands, int):
-        raise DataError(
-            f"{path}: has 1 or 3 bands where input.bands is {bands}; allowed: 1 or 3, or a list such as [1, 2]"
-        )
-    if max(bands) > image.shape[2]:
-        raise DataError(f"{path}: has no band {max(bands)} (input.bands), allowed: 1 to {image.shape[2]}")
-    return np.ascontiguousarray(image[..., [number - 1 for number in bands]])
+def is_large(file: File) -> bool:
+    """Whether the file is a raster of more than `LARGE_PIXELS` pixels.
+
+    Raises:
+        DataError: It is a raster that cannot be opened.
+    """
+    source = reader(file)
+    return source.block is not None and source.shape[0] * source.shape[1] > LARGE_PIXELS
 
 
-def stored_mask(file: File, window: Window | None) -> tuple[np.ndarray, float | None] | None:
-    """The values of a mask in a raster or a volume, (h, w) or (h, w, 3), and its nodata value; None for other files."""
-    if isinstance(file, VolumeSlice):
-        values = read_mask_slice(file)
-        return (values if window is None else np.ascontiguousarray(values[window.slices])), None
-    return read_mask_raster(file, window) if isinstance(file, Path) and is_raster(file) else None
-
-
-def stored_blocks(file: File) -> Iterator[Window | None]:
+def stored_blocks(source: Reader) -> Iterator[Window | None]:
     """Windows that cover an image or mask, each pixel once: a raster's along its stored blocks, else all at once."""
-    if isinstance(file, Path) and is_raster(file):
-        header = raster_header(file)
-        yield from blocks(header.shape, header.block)
-    else:
+    block = source.block
+    if block is None:
         yield None
+    else:
+        yield from blocks(source.shape, block)

@@ -78,6 +78,11 @@ class VolumeSlice:
 File = Path | RemoteFile | VolumeSlice
 
 
+def holder(file: File) -> Path | RemoteFile:
+    """The file that holds it: of a slice its volume, of any other itself."""
+    return file.path if isinstance(file, VolumeSlice) else file
+
+
 def is_url(text: str) -> bool:
     """Whether `text` is a URL such as s3://bucket/masks or zip://masks::archive.zip, and no local path."""
     return "://" in text
@@ -189,8 +194,7 @@ def file_state(file: File) -> FileState:
 
 def common_folder(files: Sequence[File]) -> Path:
     """The folder that all local files lie under."""
-    paths = [file.path if isinstance(file, VolumeSlice) else file for file in files]
-    local = [path.absolute().parent for path in paths if isinstance(path, Path)]
+    local = [path.absolute().parent for path in map(holder, files) if isinstance(path, Path)]
     return Path(os.path.commonpath(local)) if local else Path()
 
 

@@ -16,19 +16,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from seg.data.files.images import VOLUME_SUFFIXES
-from seg.data.files.rasters import opened, read_mask_raster, read_raster
+from seg.data.files.rasters import opened, read_dataset
 from seg.data.files.storage import VolumeSlice, file_state, read_bytes, write_bytes
+from seg.data.files.stored import Bands, Stored
+from seg.data.files.tiff import SUFFIXES as TIFF_SUFFIXES
+from seg.data.files.windows import Window
 from seg.errors import ConfigError, DataError
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = (".nii", ".nii.gz")
 CACHE_BYTES = 2**30  # of decoded volumes; the one in use is kept whatever its size
 SAME_AFFINE = 1e-3  # mm, or the file's unit; tools round what they write
 
@@ -50,7 +52,7 @@ class VolumeHeader:
 
 def is_nifti(path: Path) -> bool:
     """By the name: .nii or .nii.gz."""
-    return path.name.lower().endswith(VOLUME_SUFFIXES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def volume_header(path: Path) -> VolumeHeader:
@@ -71,7 +73,7 @@ def _header(path: Path, size: int, version: str) -> VolumeHeader:
         with opened(path, pages[0]) as first:
             return VolumeHeader((len(pages), first.height, first.width), first.count, None)
     if not is_nifti(path):
-        raise DataError(f"{path}: is no volume, allowed with data.slices: {', '.join(VOLUME_SUFFIXES + TIFF_SUFFIXES)}")
+        raise DataError(f"{path}: is no volume, allowed with data.slices: {', '.join(SUFFIXES + TIFF_SUFFIXES)}")
     image = _guarded(path, lambda: _nibabel().load(path))
     shape = image.shape
     if len(shape) not in (3, 4) or 0 in shape:
@@ -87,49 +89,52 @@ def _pages(path: Path, size: int, version: str) -> list[str | None]:
     return names or [None]
 
 
-def slice_shape(part: VolumeSlice) -> tuple[int, int]:
-    """(height, width) of a slice: the lengths of the two other axes, in their order."""
-    rows, columns = (length for axis, length in enumerate(volume_header(part.path).shape) if axis != part.axis)
-    return rows, columns
+@dataclass(frozen=True)
+class Slice:
+    """Reads a slice.
 
+    A NIfTI's slope and intercept are applied: CT values are Hounsfield units. Of an image 8- and 16-bit integers that
+    need none stay as they are, and all else becomes float32; of a mask any type stays.
 
-def read_slice(part: VolumeSlice, bands: Sequence[int] | int) -> tuple[np.ndarray, np.ndarray | None]:
-    """An image slice.
-
-    A NIfTI's slope and intercept are applied: CT values are Hounsfield units. 8- and 16-bit integers that need none
-    stay as they are; all else becomes float32.
-
-    Args:
-        part: The slice.
-        bands: As in `seg.data.files.rasters.read_raster`.
-
-    Returns:
-        (h, w, B) uint8, uint16, int16 or float32, and (h, w, B) bool, true at NaN and infinities, or None.
-
-    Raises:
-        DataError: The file is broken, has no such slice or band, or holds complex or RGB voxels.
+    Attributes:
+        file: The slice.
     """
-    if part.axis == 0 and not is_nifti(part.path):
-        return read_raster(part.path, bands, source=_page(part))
-    values = _values(part)
-    numbers = _band_numbers(part.path, values.shape[2], bands)
-    image = _as_image(values[..., [number - 1 for number in numbers]])
-    missing = ~np.isfinite(image) if image.dtype == np.float32 else None
-    return image, missing if missing is not None and missing.any() else None
 
+    file: VolumeSlice
+    block: ClassVar[tuple[int, int] | None] = None
+    picture: ClassVar[bool] = False
+    contents: ClassVar[bytes | None] = None
 
-def read_mask_slice(part: VolumeSlice) -> np.ndarray:
-    """The stored values (h, w) of a mask's slice, of any type.
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width): the lengths of the two other axes, in their order."""
+        lengths = volume_header(self.file.path).shape
+        rows, columns = (length for axis, length in enumerate(lengths) if axis != self.file.axis)
+        return rows, columns
 
-    Raises:
-        DataError: As `read_slice`, or the mask has several bands.
-    """
-    if part.axis == 0 and not is_nifti(part.path):
-        return read_mask_raster(part.path, source=_page(part))[0]
-    values = _values(part)
-    if values.shape[2] != 1:
-        raise DataError(f"{part.path}: is a mask of {values.shape[2]} bands, allowed: 1")
-    return values[..., 0]
+    def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
+        """As `seg.data.files.stored.Reader.read`.
+
+        Raises:
+            DataError: The file is broken, has no such slice or band, holds complex or RGB voxels, or is a mask of
+                several bands.
+        """
+        part = self.file
+        if part.axis == 0 and not is_nifti(part.path):
+            with opened(part.path, _page(part)) as dataset:
+                page = read_dataset(part.path, dataset, window, bands, longest)
+            return replace(page, file=part, format="slice")
+        values = _values(part)
+        if bands is not None:
+            numbers = _band_numbers(part.path, values.shape[2], bands)
+            values = _as_image(values[..., [number - 1 for number in numbers]])
+        elif values.shape[2] != 1:
+            raise DataError(f"{part.path}: is a mask of {values.shape[2]} bands, allowed: 1")
+        else:
+            values = values[..., 0]
+        nodata = (None,) * (1 if bands is None else values.shape[2])
+        stored = Stored(part, values, "slice", "bands", values.dtype.itemsize * 8, nodata=nodata)
+        return stored.part(window, longest)
 
 
 def _page(part: VolumeSlice) -> str | None:
@@ -165,7 +170,7 @@ def _as_image(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _band_numbers(path: Path, count: int, bands: Sequence[int] | int) -> list[int]:
+def _band_numbers(path: Path, count: int, bands: Bands) -> list[int]:
     if isinstance(bands, int):
         if count not in (1, bands):
             raise DataError(f"{path}: has {count} bands where input.bands is {bands}; allowed: {count}, or a list")
@@ -196,7 +201,7 @@ def _read_gzip(path: Path) -> tuple[Any, int]:
 def _read_stack(path: Path) -> tuple[np.ndarray, int]:
     """(pages, rows, columns, B) and its bytes."""
     header = volume_header(path)
-    pages = [read_raster(path, header.bands, source=_page(VolumeSlice(path, 0, k)))[0] for k in range(header.shape[0])]
+    pages = [Slice(VolumeSlice(path, 0, k)).read(None, header.bands).values for k in range(header.shape[0])]
     if len({(page.shape, page.dtype) for page in pages}) > 1:
         raise DataError(f"{path}: its pages differ in size or type, allowed with data.slices: pages that are alike")
     stack = np.stack(pages)

@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
 from seg.data.files.storage import File
-from seg.data.masks.encodings import ColourEncoding
+from seg.data.files.stored import Stored
+from seg.data.masks.base import FITTING, Decoded, Encoding, described, png
 from seg.errors import ConfigError, DataError
-from seg.labels import LabelSet
+from seg.labels import Colour, LabelSet
 
 MOVED = 512  # above every label + 1
+
+
+@dataclass(frozen=True)
+class ColourEncoding(Encoding):
+    """An 8-bit RGB image, one colour a class: `LabelSet.colours`.
+
+    Attributes:
+        void_colours: Colours that mean void (`ignore_index`).
+        tolerance: The largest Euclidean distance in RGB, sqrt(dr^2 + dg^2 + db^2), 0 to 442, at which a pixel still
+            takes the nearest of these colours. 0: exactly these colours. Only with a tolerance are JPEG masks read.
+    """
+
+    name: ClassVar[str] = "colour"
+    lossless: ClassVar[str] = "PNG, TIFF, GIF, or a tolerance above 0 (labels.encoding.tolerance)"
+    void_colours: tuple[Colour, ...] = ()
+    tolerance: float = 0.0
+
+    @property
+    def description(self) -> str:
+        """As `Encoding.description`; for tolerance 0 the name alone, since any other colour is an error then."""
+        if not self.tolerance:
+            return self.name
+        voids = [list(colour) for colour in self.void_colours]
+        return described(self.name, tolerance=f"{self.tolerance:g}", void_colours=voids)
+
+    def refuse_losses(self, stored: Stored) -> None:
+        """Only without a tolerance."""
+        if not self.tolerance:
+            super().refuse_losses(stored)
+
+    def decode(self, stored: Stored, labels: LabelSet) -> Decoded:
+        """As `Encoding.decode`."""
+        self.refuse_losses(stored)
+        return Decoded(*labels_of_colours(self.colours_of(stored), stored.file, labels, self))
+
+    def colours_of(self, stored: Stored) -> np.ndarray:
+        """(h, w, 3) uint8 RGB; an error where the file is of another kind."""
+        if stored.kind == "bands" and (stored.values.ndim != 3 or stored.values.dtype != np.uint8):
+            raise DataError(
+                f"{stored.file}: holds one band of {stored.values.dtype} values, allowed with 'colour': 3 of uint8"
+            )
+        if stored.kind.startswith("gray"):
+            raise self.wrong_kind(stored, "an RGB image", FITTING[stored.kind])
+        if stored.bits == 16:
+            raise DataError(f"{stored.file}: is {stored.form}; 'colour' allows 8 bits a value")
+        return stored.colours()
+
+    def known_colours(self, labels: LabelSet) -> tuple[Colour, ...] | None:
+        """As `Encoding.known_colours`."""
+        return None if self.tolerance else (*labels.colours, *self.void_colours)
+
+    def encode(self, mask: np.ndarray, labels: LabelSet) -> bytes:
+        """RGB, void the first of `void_colours`."""
+        table = labels.colour_table()
+        void = int(np.count_nonzero(mask == labels.ignore_index))
+        if void and not self.void_colours:
+            raise self.nothing_means_void(void, "void_colours")
+        if self.void_colours:
+            table[labels.ignore_index] = self.void_colours[0]
+        return png(table[mask][..., ::-1])  # OpenCV stores BGR
 
 
 def labels_of_colours(

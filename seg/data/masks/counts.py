@@ -5,32 +5,22 @@ from __future__ import annotations
 import importlib
 import threading
 from concurrent.futures import Future
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from seg.data.files.reading import is_plain, stored_blocks
-from seg.data.files.storage import File, read_bytes
-from seg.data.masks.encodings import (
-    UNKNOWN,
-    BinaryEncoding,
-    ColourEncoding,
-    GrayEncoding,
-    IndexEncoding,
-    MaskEncoding,
-    MergedEncoding,
-    PaletteEncoding,
-    value_table,
-)
-from seg.data.masks.planes import MultiLabelEncoding
-from seg.data.masks.reading import decode_mask_and_moved, read_mask_and_moved
+from seg.data.files.reading import stored_blocks
+from seg.data.files.storage import File
+from seg.data.masks.encodings import UNKNOWN, MaskEncoding
+from seg.data.masks.reading import decode_stored
 from seg.labels import LabelSet
 
 EXACT_PIXELS = 2**24  # cv2.calcHist returns float32, which counts exactly up to here
 _COLOUR_TYPE = 25  # the byte of a PNG that says what its samples are
+_PNG_KINDS = {b"\0": "gray", b"\3": "palette"}
 _histogram: Future[object] = Future()
 _loading = threading.Lock()
+_latest: dict[str, tuple[MaskEncoding, LabelSet, np.ndarray]] = {}
 
 
 def load_fast_counter(wait: bool = False) -> None:
@@ -73,19 +63,17 @@ def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.nda
 
 def count_pixels_and_moved(file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
     """As `count_pixels`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
-    if not is_plain(file):
-        total, total_moved = np.zeros(labels.num_classes + 1, np.int64), 0
-        for window in stored_blocks(file):
-            mask, moved = read_mask_and_moved(file, labels, encoding, window)
-            total += mask_pixels(mask, labels)
-            total_moved += moved
-        return total, total_moved
-    data = read_bytes(file)
-    counts = _count_values(data, labels, encoding) if _histogram.done() else None
+    source = encoding.reader(file)
+    data = source.contents
+    counts = _count_values(data, labels, encoding) if data is not None and _histogram.done() else None
     if counts is not None:
         return counts, 0
-    mask, moved = decode_mask_and_moved(data, file, labels, encoding)
-    return mask_pixels(mask, labels), moved
+    counts, moved = np.zeros(labels.num_classes + 1, np.int64), 0
+    for window in stored_blocks(source):
+        found = decode_stored(source.read(window), labels, encoding)
+        counts += mask_pixels(found.mask, labels)
+        moved += found.moved
+    return counts, moved
 
 
 def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -107,30 +95,30 @@ def value_counts(mask: np.ndarray) -> np.ndarray:
 
 
 def _count_values(data: bytes, labels: LabelSet, encoding: MaskEncoding) -> np.ndarray | None:
-    """`count_pixels` from the file's histogram; None where the ordinary reader must look."""
-    stored = encoding.stored if isinstance(encoding, MergedEncoding) else encoding
-    stored_labels = encoding.labels if isinstance(encoding, MergedEncoding) else labels
-    palette = data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == b"\3"
-    if isinstance(stored, ColourEncoding | MultiLabelEncoding) or isinstance(stored, PaletteEncoding) != palette:
-        return None
-    if isinstance(stored, BinaryEncoding) and stored_labels.num_classes != 2:
+    """`count_pixels` from the histogram of a PNG; None where the ordinary reader must look."""
+    if encoding.histogram != _PNG_KINDS.get(data[_COLOUR_TYPE : _COLOUR_TYPE + 1], ""):
         return None
     values = _histogram.result()(data)  # type: ignore[operator]
     if values is None:
         return None
-    if isinstance(encoding, IndexEncoding | PaletteEncoding) and not encoding.ignore_values:
-        counts = _of_values(values, labels)
-        return counts if counts.sum() == values.sum() else None  # a value that is neither class nor void
-    assert not isinstance(encoding, ColourEncoding | MultiLabelEncoding)
     # float64 sums of integers are exact below 2^53 pixels
-    sums = np.bincount(_slots(labels, encoding), values, labels.num_classes + 2).astype(np.int64)
-    return sums[:-1] if sums[-1] == 0 else None
+    sums = np.bincount(_slots(encoding, labels), values, labels.num_classes + 2).astype(np.int64)
+    return sums[:-1] if sums[-1] == 0 else None  # a value that is neither class nor void
 
 
-@lru_cache(maxsize=32)
-def _slots(labels: LabelSet, encoding: GrayEncoding | MergedEncoding) -> np.ndarray:
-    """(256,) int64: where the count of each value of an 8-bit file goes, its class, C for void or C + 1 for unknown."""
-    meanings = value_table(labels, encoding)[:256].astype(np.int64)
+def _slots(encoding: MaskEncoding, labels: LabelSet) -> np.ndarray:
+    """(256,) int64: where the count of each value of an 8-bit file goes, its class, C for void or C + 1 for unknown.
+
+    The latest are kept by identity: hashing 255 classes for a cache takes a sixth of the time of a small mask.
+    """
+    kept = _latest.get("slots")
+    if kept is None or kept[0] is not encoding or kept[1] is not labels:
+        kept = _latest["slots"] = (encoding, labels, _new_slots(encoding, labels))
+    return kept[2]
+
+
+def _new_slots(encoding: MaskEncoding, labels: LabelSet) -> np.ndarray:
+    meanings = encoding.table(labels)[:256].astype(np.int64)
     slots = np.where(meanings == labels.ignore_index, labels.num_classes, meanings)
     return np.where(meanings == UNKNOWN, labels.num_classes + 1, slots)
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg.data.files.images import MASK_SUFFIXES, SAMPLE_SUFFIXES
-from seg.data.files.rasters import check_grids, is_raster
+from seg.data.files.grids import check_grids
+from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES, image_size
 from seg.data.files.storage import VolumeSlice
+from seg.data.masks.encodings import MaskEncoding
 from seg.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -177,24 +178,19 @@ def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sam
     return _pairs(images, masks, mask_suffix)
 
 
-def check_sizes(
-    splits: Splits,
-    image_size: Callable[[Path | VolumeSlice], tuple[int, int]],
-    mask_size: Callable[[Path | VolumeSlice], tuple[int, int]] | None = None,
-) -> None:
+def check_sizes(splits: Splits, encoding: MaskEncoding) -> None:
     """Refuses pairs of different size, before any training.
 
     Args:
         splits: The samples.
-        image_size: File -> (height, width) from its header (`seg.data.files.reading.image_size`).
-        mask_size: The same for masks, where they are other files than images are; None: `image_size`.
+        encoding: How the masks store classes.
 
     Raises:
         DataError: Naming the first such pair, both sizes and how many more there are.
     """
     unequal = []
     for sample in (sample for samples in splits.values() for sample in samples):
-        image, mask = image_size(sample.image), (mask_size or image_size)(sample.mask)
+        image, mask = image_size(sample.image), encoding.reader(sample.mask).shape
         if image != mask:
             unequal.append(f"{sample.image} is {image[0]} x {image[1]}, {sample.mask} is {mask[0]} x {mask[1]}")
     if unequal:
@@ -210,9 +206,7 @@ def check_pairs(samples: Sequence[Sample]) -> None:
         DataError: Naming the first pair that lies on two grids.
     """
     for sample in samples:
-        image, mask = sample.image, sample.mask
-        if isinstance(image, Path) and isinstance(mask, Path) and is_raster(image) and is_raster(mask):
-            check_grids(image, mask)
+        check_grids(sample.image, sample.mask)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -23,6 +23,13 @@ def expand_slices(splits: Splits, axis: int) -> Splits:
     return {split: [part for sample in samples for part in _slices(sample, axis)] for split, samples in splits.items()}
 
 
+def volume_slices(path: Path, axis: int | None) -> list[VolumeSlice]:
+    """The slices of a NIfTI along an axis; none without an axis, or of another file."""
+    if axis is None or not is_nifti(path):
+        return []
+    return [VolumeSlice(path, axis, k) for k in range(volume_header(path).shape[axis])]
+
+
 def refuse_volumes(splits: Splits) -> None:
     """Raises a DataError for the first NIfTI file: which slices of it are samples has to be said."""
     for sample in (sample for samples in splits.values() for sample in samples):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from seg.data.files.images import read_image, resize_image, unit_range
-from seg.data.files.reading import Bands, is_plain
-from seg.data.files.storage import File, VolumeSlice
+from seg.data.files.images import resize_image, unit_range
+from seg.data.files.reading import read_values, reader
+from seg.data.files.storage import File
+from seg.data.files.stored import Bands
 from seg.errors import DataError
 
 
@@ -76,11 +77,11 @@ class Preprocessing:
 
     def reads_plainly(self, file: File) -> bool:
         """Whether the file is a PNG, JPEG or ordinary TIFF of which no value is missing, selected or clipped."""
-        return self.selection is None and self.nodata is None and self.value_range is None and is_plain(file)
+        return self.selection is None and self.nodata is None and self.value_range is None and reader(file).picture
 
     def read(self, path: Path) -> np.ndarray:
         """The image, resized: (H, W, bands) uint8 or uint16."""
-        return self.resized(read_image(path, self.bands))
+        return self.resized(read_values(path, self.bands)[0])
 
     def resized(self, image: np.ndarray) -> np.ndarray:
         """`image` (H, W, bands) at the size of `resize`."""
@@ -92,9 +93,7 @@ class Preprocessing:
             return image
         return unit_range(image, self.max_value)
 
-    def unit(
-        self, values: np.ndarray, missing: np.ndarray | None, file: Path | VolumeSlice
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def unit(self, values: np.ndarray, missing: np.ndarray | None, file: File) -> tuple[np.ndarray, np.ndarray | None]:
         """Stored values as augmentation takes them, the mean in the place of missing ones.
 
         Args:

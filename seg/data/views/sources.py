@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from seg.data.files.images import resize_image, resize_mask
-from seg.data.files.rasters import is_raster
-from seg.data.files.reading import image_size, read_values
+from seg.data.files.reading import image_size, read_values, reader
 from seg.data.files.storage import File
 from seg.data.files.windows import Window, whole
-from seg.data.masks.planes import planes_size
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import Sample
 from seg.data.views.preprocessing import Preprocessing
@@ -71,8 +68,7 @@ class SampleSource:
         Raises:
             DataError: The mask's differs.
         """
-        mask_size = planes_size if self.labels.multi_label else image_size
-        image, mask = image_size(self.sample.image), mask_size(self.sample.mask)
+        image, mask = image_size(self.sample.image), self.encoding.reader(self.sample.mask).shape
         if image != mask:
             raise DataError(
                 f"{self.sample.image} is {image[0]} x {image[1]} (height x width) but its mask {self.sample.mask} is "
@@ -94,7 +90,7 @@ class SampleSource:
             mask[missing.all(axis=2)] = self.labels.ignore_index
         weights = None
         if self.pixel_weights is not None:
-            if is_raster(self.sample.image):
+            if reader(self.sample.image).block is not None:
                 raise DataError(
                     f"{self.sample.image}: is a raster, which is read by windows, while pixel_weights depend on the "
                     "whole mask; allowed: leave out pixel_weights, or train on tiles stored as PNG"
@@ -150,9 +146,10 @@ def evaluation_views(samples: Sequence[Sample], preprocessing: Preprocessing) ->
 
 
 def _views(sample: Sample, preprocessing: Preprocessing) -> list[View]:
-    if preprocessing.resize is not None or not is_raster(sample.image):
+    image = reader(sample.image)
+    if preprocessing.resize is not None or image.block is None:
         return [View(sample)]
-    shape = image_size(sample.image)
+    shape = image.shape
     if max(shape) <= EVALUATION_TILE:
         return [View(sample)]
     views = []
@@ -170,8 +167,9 @@ def _views(sample: Sample, preprocessing: Preprocessing) -> list[View]:
 
 def middle_view(sample: Sample, preprocessing: Preprocessing) -> View:
     """A view to draw: everything, or the middle tile of a large raster."""
-    if preprocessing.resize is not None or not isinstance(sample.image, Path) or not is_raster(sample.image):
+    image = reader(sample.image)
+    if preprocessing.resize is not None or image.block is None:
         return View(sample)
-    shape = image_size(sample.image)
+    shape = image.shape
     size = [min(side, EVALUATION_TILE) for side in shape]
     return View(sample, Window((shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2, size[0], size[1]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.data.files.images import image_size, read_image
+from seg.data.files.reading import image_size, read_values
 from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding, read_mask
 from seg.data.samples.pairs import samples_from_folders
 from seg.errors import DataError
@@ -120,6 +120,6 @@ def test_bytes_that_begin_no_block(tmp_path: Path) -> None:
 def test_a_gif_is_no_image_and_no_index_mask(tmp_path: Path) -> None:
     path = stored(tmp_path, gif())
     with pytest.raises(DataError, match="mask.gif: is a GIF, which only a mask may be; allowed: PNG, JPEG, TIFF"):
-        read_image(path, 3)
+        read_values(path, 3)
     with pytest.raises(DataError, match="is an 8-bit palette GIF, but the mask encoding 'index' reads a gray image"):
         read_mask(path, LABELS, IndexEncoding())

@@ -14,16 +14,12 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 import seg.data.files.rasters as rasters
-from seg.data.files.rasters import (
-    check_grids,
-    is_raster,
-    missing_values,
-    raster_header,
-    read_mask_raster,
-    read_overview,
-    read_raster,
-    written_raster,
-)
+import seg.data.files.reading as reading
+import seg.data.files.tiff as tiff
+from seg.data.files.grids import check_grids, written_raster
+from seg.data.files.rasters import Raster, RasterHeader, opened
+from seg.data.files.reading import read_values, reader
+from seg.data.files.stored import Stored
 from seg.data.files.windows import Window
 from seg.errors import DataError
 
@@ -37,6 +33,21 @@ LAYOUTS = {
     "lzw by band": {"compress": "lzw", "interleave": "band"},
     "BigTIFF": {"bigtiff": "yes"},
 }
+
+
+def is_raster(path: Path) -> bool:
+    return reader(path).block is not None
+
+
+def raster_header(path: Path) -> RasterHeader:
+    raster = reader(path)
+    assert isinstance(raster, Raster)
+    return raster.header
+
+
+def read_mask_raster(path: Path, window: Window | None = None, longest: int | None = None) -> tuple:
+    stored = reader(path).read(window, None, longest)
+    return stored.values, stored.nodata[0]
 
 
 def profile_of(name: str) -> dict:
@@ -54,13 +65,13 @@ def test_a_window_is_the_whole_read_and_cut(
         tmp_path / "a.tif", pixels, **(profile or profile_of("tiled" if layout == "deflate" else layout))
     )
     assert is_raster(path)
-    values, missing = read_raster(path, bands)
+    values, missing = read_values(path, bands)
     np.testing.assert_array_equal(values, pixels)
     assert values.dtype == dtype and missing is None
     for window in (Window(0, 0, 1, 1), Window(60, 61, 70, 90), Window(149, 0, 1, 170)):
-        np.testing.assert_array_equal(read_raster(path, bands, window)[0], pixels[window.slices])
+        np.testing.assert_array_equal(read_values(path, bands, window)[0], pixels[window.slices])
     chosen = tuple(range(bands, 0, -1))
-    np.testing.assert_array_equal(read_raster(path, chosen)[0], pixels[..., ::-1])
+    np.testing.assert_array_equal(read_values(path, chosen)[0], pixels[..., ::-1])
 
 
 def test_what_is_a_raster(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
@@ -89,10 +100,10 @@ def test_a_large_tiff_is_a_raster(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     cv2.imwrite(str(tmp_path / "a.tif"), noise((40, 50), "uint8"))
     assert not is_raster(tmp_path / "a.tif")
-    monkeypatch.setattr(rasters, "PLAIN_PIXELS", 1999)
-    rasters._is_raster.cache_clear()
+    monkeypatch.setattr(tiff, "PICTURE_PIXELS", 1999)
+    reading._local_facts.cache_clear()
     assert is_raster(tmp_path / "a.tif")
-    rasters._is_raster.cache_clear()
+    reading._local_facts.cache_clear()
 
 
 def test_header(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
@@ -110,14 +121,14 @@ def test_nodata_of_the_file_and_of_the_caller(
     pixels = noise((70, 80, 3), dtype)
     pixels[5:9, 3:7, 0], pixels[20:30, 10:20] = 11, 12
     path = write_raster(tmp_path / "a.tif", pixels, nodata=12)
-    missing = read_raster(path, 3)[1]
+    missing = read_values(path, 3)[1]
     assert missing is not None
     np.testing.assert_array_equal(missing, pixels == 12)
-    missing = read_raster(path, 3, nodata=11)[1]
+    missing = read_values(path, 3, nodata=11)[1]
     assert missing is not None
     np.testing.assert_array_equal(missing, pixels == 11)
     window = Window(4, 2, 10, 10)
-    np.testing.assert_array_equal(read_raster(path, (3, 1), window, 11)[1], (pixels == 11)[window.slices][..., [2, 0]])
+    np.testing.assert_array_equal(read_values(path, (3, 1), window, 11)[1], (pixels == 11)[window.slices][..., [2, 0]])
 
 
 def test_nan_and_infinity_are_missing_whatever_nodata_is(
@@ -128,14 +139,15 @@ def test_nan_and_infinity_are_missing_whatever_nodata_is(
     for nodata in (None, np.nan, -1e30):
         path = write_raster(tmp_path / f"{nodata}.tif", pixels, nodata=nodata)
         expected = ~np.isfinite(pixels) | (pixels == np.float32(-1e30) if nodata == -1e30 else False)
-        np.testing.assert_array_equal(read_raster(path, 2)[1], expected)
+        np.testing.assert_array_equal(read_values(path, 2)[1], expected)
 
 
 def test_nodata_that_the_type_does_not_have(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
     path = write_raster(tmp_path / "a.tif", noise((64, 64), "uint8"))
     with pytest.raises(DataError, match=r"a\.tif: holds uint8 values, which input\.nodata -9999 is none of; allowed: "):
-        read_raster(path, 1, nodata=-9999)
-    assert missing_values(np.zeros((2, 2, 1), np.uint8), [0.5], None) is None  # a file may name one
+        read_values(path, 1, nodata=-9999)
+    stored = Stored(path, np.zeros((2, 2, 1), np.uint8), "raster", "bands", 8, nodata=(0.5,))  # a file may name one
+    assert stored.missing() is None
 
 
 def test_alpha_hides_pixels_unless_it_is_a_band_that_is_wanted(
@@ -148,13 +160,13 @@ def test_alpha_hides_pixels_unless_it_is_a_band_that_is_wanted(
     with rasterio.open(path) as file:
         assert file.colorinterp[3] == ColorInterp.alpha
     assert raster_header(path).colours == 3
-    values, missing = read_raster(path, 3)
+    values, missing = read_values(path, 3)
     np.testing.assert_array_equal(values, pixels[..., :3])
     assert missing is not None and missing[:10].all() and not missing[10:].any()
-    values, missing = read_raster(path, 4)  # near infrared, which GDAL calls alpha unless told
+    values, missing = read_values(path, 4)  # near infrared, which GDAL calls alpha unless told
     np.testing.assert_array_equal(values, pixels)
     assert missing is None
-    assert read_raster(path, (4, 1))[1] is None
+    assert read_values(path, (4, 1))[1] is None
 
 
 def test_an_internal_mask_hides_pixels(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
@@ -163,7 +175,7 @@ def test_an_internal_mask_hides_pixels(tmp_path: Path, write_raster: Callable, n
     hidden[3:5, 7:9] = True
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(~hidden)
-    missing = read_raster(path, 2)[1]
+    missing = read_values(path, 2)[1]
     assert missing is not None
     np.testing.assert_array_equal(missing, np.stack([hidden, hidden], axis=2))
 
@@ -172,11 +184,11 @@ def test_an_internal_mask_hides_pixels(tmp_path: Path, write_raster: Callable, n
 def test_bands_that_a_file_does_not_have(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
     path = write_raster(tmp_path / "a.tif", noise((64, 64, 5), "uint16"))
     with pytest.raises(DataError, match=r"a\.tif: has 5 bands where input\.bands is 3; allowed: 5, or a list of the"):
-        read_raster(path, 3)
+        read_values(path, 3)
     with pytest.raises(DataError, match=r"a\.tif: has no band 6 \(input\.bands\), allowed: 1 to 5"):
-        read_raster(path, (1, 6))
+        read_values(path, (1, 6))
     one = write_raster(tmp_path / "one.tif", noise((64, 64), "uint16"))
-    values = read_raster(one, 3)[0]  # as a gray picture where three bands are asked for
+    values = read_values(one, 3)[0]  # as a gray picture where three bands are asked for
     assert values.shape == (64, 64, 3) and (values == values[..., :1]).all()
 
 
@@ -186,7 +198,7 @@ def test_other_types_are_refused(tmp_path: Path, dtype: str, write_raster: Calla
     with pytest.raises(
         DataError, match=rf"a\.tif: holds {dtype} values, allowed: one of uint8, uint16, int16, float32"
     ):
-        read_raster(path, 1)
+        read_values(path, 1)
 
 
 def test_what_is_too_large_to_be_read_as_one(
@@ -196,10 +208,10 @@ def test_what_is_too_large_to_be_read_as_one(
     monkeypatch.setattr(rasters, "WHOLE_VALUES", 10_000)
     message = r"a\.tif: 100 x 90 pixels of 2 band\(s\) are too many to be read as one \(allowed: 10,000 values\); set "
     with pytest.raises(DataError, match=message):
-        read_raster(path, 2)
+        read_values(path, 2)
     with pytest.raises(DataError, match=message):
-        read_raster(path, 2, Window(0, 0, 100, 90))
-    assert read_raster(path, 2, Window(0, 0, 50, 90))[0].shape == (50, 90, 2)
+        read_values(path, 2, Window(0, 0, 100, 90))
+    assert read_values(path, 2, Window(0, 0, 50, 90))[0].shape == (50, 90, 2)
 
 
 @pytest.mark.parametrize("layout", ["tiled", "striped", "deflate"])
@@ -212,7 +224,7 @@ def test_a_truncated_raster_is_named(
     broken = tmp_path / "broken.tif"
     broken.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(DataError, match=r"broken\.tif: cannot be read as a raster, is it cut short or corrupt\? \("):
-        read_raster(broken, 4)
+        read_values(broken, 4)
 
 
 def test_a_raster_with_overwritten_tiles_is_named(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
@@ -222,14 +234,14 @@ def test_a_raster_with_overwritten_tiles_is_named(tmp_path: Path, write_raster: 
     data[middle : middle + 2000] = b"\xff" * 2000
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.tif: cannot be read as a raster"):
-        read_raster(path, 2)
+        read_values(path, 2)
 
 
 def test_a_file_that_only_names_others_is_not_followed(tmp_path: Path) -> None:
     """GDAL has formats that are text with paths and URLs in it; a TIFF by its first bytes is opened as a TIFF only."""
     (tmp_path / "a.tif").write_text("<VRTDataset rasterXSize='4' rasterYSize='4'></VRTDataset>")
-    with pytest.raises(DataError, match=r"a\.tif: cannot be read as a raster"):
-        raster_header(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: cannot be read as a raster"), opened(tmp_path / "a.tif"):
+        pass
 
 
 # --- masks and grids ---
@@ -314,8 +326,8 @@ def test_nothing_is_left_of_a_prediction_that_failed(tmp_path: Path, write_raste
 def test_an_overview(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
     pixels = np.repeat(np.repeat(noise((10, 20, 2), "uint8"), 10, axis=0), 10, axis=1)
     path = write_raster(tmp_path / "a.tif", pixels)
-    np.testing.assert_array_equal(read_overview(path, 2, 20), pixels[::10, ::10])
-    np.testing.assert_array_equal(read_overview(path, (2,), 10_000), pixels[..., 1:])
+    np.testing.assert_array_equal(read_values(path, 2, longest=20)[0], pixels[::10, ::10])
+    np.testing.assert_array_equal(read_values(path, (2,), longest=10_000)[0], pixels[..., 1:])
 
 
 def test_the_cache_is_bounded_and_can_be_chosen(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
@@ -342,8 +354,8 @@ def test_a_decimated_read_knows_what_is_missing(
     mask = write_raster(tmp_path / "m.tif", pixels[..., 1], nodata=65535)
     monkeypatch.setattr(rasters, "WHOLE_VALUES", 20 * 16 * 2)
     with pytest.raises(DataError, match="are too many to be read as one"):
-        read_raster(image, 2)
-    values, missing = read_raster(image, 2, longest=20)
+        read_values(image, 2)
+    values, missing = read_values(image, 2, longest=20)
     assert values.shape == (20, 16, 2) and missing is not None
     np.testing.assert_array_equal(missing, values == 65535)
     assert missing[:, :, 1].sum() == 10 * 8 and not missing[..., 0].any()

@@ -13,17 +13,15 @@ import pytest
 from PIL import Image
 
 import seg.data.files.volumes as volumes
+from seg.data.files.planes import Planes
 from seg.data.files.reading import image_size, read_values
 from seg.data.files.storage import VolumeSlice, common_folder, file_state, read_bytes, relative_name
 from seg.data.files.volumes import (
+    Slice,
     check_volumes,
-    read_mask_slice,
-    read_slice,
-    slice_shape,
     volume_header,
     write_nifti,
 )
-from seg.data.masks.planes import planes_size
 from seg.data.masks.reading import IndexEncoding, read_mask
 from seg.data.samples.pairs import Sample, samples_from_fractions
 from seg.data.samples.slices import expand_slices, refuse_volumes
@@ -60,18 +58,18 @@ def test_a_slice_is_that_of_the_array_as_stored(tmp_path: Path, suffix: str, axi
     assert volume_header(path).shape == SHAPE and volume_header(path).bands == 1
     for index in (0, SHAPE[axis] - 1):
         part = VolumeSlice(path, axis, index)
-        values, missing = read_slice(part, 1)
+        values, missing = read_values(part, 1)
         expected = np.take(content, index, axis)
         np.testing.assert_array_equal(values[..., 0], expected)
         assert values.dtype == dtype and missing is None
-        assert slice_shape(part) == image_size(part) == expected.shape
-        np.testing.assert_array_equal(read_mask_slice(part), expected)
+        assert Slice(part).shape == image_size(part) == expected.shape
+        np.testing.assert_array_equal(Slice(part).read().values, expected)
 
 
 @pytest.mark.parametrize(("stored", "read"), [("int8", "int16"), ("int32", "float32"), ("float64", "float32")])
 def test_other_types_become_ones_that_hold_their_values(tmp_path: Path, stored: str, read: str) -> None:
     path = write_volume(tmp_path / "a.nii", voxels("int16").clip(0, 100).astype(stored))
-    values = read_slice(VolumeSlice(path, 2, 1), 1)[0]
+    values = read_values(VolumeSlice(path, 2, 1), 1)[0]
     assert values.dtype == read
     np.testing.assert_array_equal(values[..., 0], voxels("int16").clip(0, 100)[..., 1])
 
@@ -81,7 +79,7 @@ def test_big_endian_and_nifti_2(tmp_path: Path) -> None:
     nibabel.save(big, tmp_path / "big.nii")
     nibabel.save(nibabel.Nifti2Image(voxels(), AFFINE), tmp_path / "two.nii.gz")
     for name in ("big.nii", "two.nii.gz"):
-        values = read_slice(VolumeSlice(tmp_path / name, 1, 3), 1)[0]
+        values = read_values(VolumeSlice(tmp_path / name, 1, 3), 1)[0]
         np.testing.assert_array_equal(values[..., 0], voxels()[:, 3])
         assert values.dtype.isnative
 
@@ -91,7 +89,7 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(voxels(), AFFINE)
     image.header.set_slope_inter(1, -1024)
     nibabel.save(image, tmp_path / "ct.nii.gz")
-    values = read_slice(VolumeSlice(tmp_path / "ct.nii.gz", 2, 0), 1)[0]
+    values = read_values(VolumeSlice(tmp_path / "ct.nii.gz", 2, 0), 1)[0]
     assert values.dtype == np.float32
     np.testing.assert_allclose(values[..., 0], voxels("float32")[..., 0] - 1024)
 
@@ -101,21 +99,21 @@ def test_a_fourth_axis_is_bands(tmp_path: Path) -> None:
     path = write_volume(tmp_path / "a.nii.gz", content)
     part = VolumeSlice(path, 1, 6)
     assert volume_header(path).bands == 4
-    np.testing.assert_array_equal(read_slice(part, 4)[0], content[:, 6])
-    np.testing.assert_array_equal(read_slice(part, (3, 1))[0], content[:, 6][..., [2, 0]])
+    np.testing.assert_array_equal(read_values(part, 4)[0], content[:, 6])
+    np.testing.assert_array_equal(read_values(part, (3, 1))[0], content[:, 6][..., [2, 0]])
     with pytest.raises(DataError, match=r"a\.nii\.gz: has 4 bands where input\.bands is 3; allowed: 4, or a list"):
-        read_slice(part, 3)
+        read_values(part, 3)
     with pytest.raises(DataError, match=r"a\.nii\.gz: has no band 5 \(input\.bands\), allowed: 1 to 4"):
-        read_slice(part, (1, 5))
+        read_values(part, (1, 5))
     with pytest.raises(DataError, match=r"a\.nii\.gz: is a mask of 4 bands, allowed: 1"):
-        read_mask_slice(part)
+        Slice(part).read()
 
 
 def test_nan_is_missing_and_so_is_nodata(tmp_path: Path) -> None:
     content = voxels("float32") + 1
     content[2, 3, 1], content[4, 5, 1] = np.nan, 0
     part = VolumeSlice(write_volume(tmp_path / "a.nii", content), 2, 1)
-    missing = read_slice(part, 1)[1]
+    missing = read_values(part, 1)[1]
     assert missing is not None and np.argwhere(missing[..., 0]).tolist() == [[2, 3]]
     missing = read_values(part, 1, None, 0.0)[1]
     assert missing is not None and np.argwhere(missing[..., 0]).tolist() == [[2, 3], [4, 5]]
@@ -127,7 +125,7 @@ def test_a_truncated_volume_is_named(tmp_path: Path, suffix: str, kept: int) -> 
     data = write_volume(tmp_path / f"whole{suffix}", voxels()).read_bytes()
     (tmp_path / f"a{suffix}").write_bytes(data[: min(kept, len(data) - 30)])
     with pytest.raises(DataError, match=rf"a{suffix}: is cut short or corrupt, or no NIfTI \("):
-        read_slice(VolumeSlice(tmp_path / f"a{suffix}", 2, 4), 1)
+        read_values(VolumeSlice(tmp_path / f"a{suffix}", 2, 4), 1)
 
 
 def test_a_changed_byte_of_a_gzip_is_seen(tmp_path: Path) -> None:
@@ -136,7 +134,7 @@ def test_a_changed_byte_of_a_gzip_is_seen(tmp_path: Path) -> None:
     data[-200] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.nii\.gz: is cut short or corrupt"):
-        read_slice(VolumeSlice(tmp_path / "a.nii.gz", 0, 0), 1)
+        read_values(VolumeSlice(tmp_path / "a.nii.gz", 0, 0), 1)
 
 
 def test_shapes_and_voxels_that_are_refused(tmp_path: Path) -> None:
@@ -145,9 +143,9 @@ def test_shapes_and_voxels_that_are_refused(tmp_path: Path) -> None:
         volume_header(flat)
     complex_ = write_volume(tmp_path / "c.nii", voxels("complex64"))
     with pytest.raises(DataError, match=r"c\.nii: holds complex64 voxels, allowed: real numbers"):
-        read_slice(VolumeSlice(complex_, 0, 0), 1)
+        read_values(VolumeSlice(complex_, 0, 0), 1)
     with pytest.raises(DataError, match=r"c\.nii: has no slice 11 along axis 0, allowed: 0 to 10"):
-        read_slice(VolumeSlice(complex_, 0, 11), 1)
+        read_values(VolumeSlice(complex_, 0, 11), 1)
     with pytest.raises(DataError, match=r"a\.png: is no volume, allowed with data\.slices: \.nii, \.nii\.gz, \.tif"):
         (tmp_path / "a.png").write_bytes(b"x")
         volume_header(tmp_path / "a.png")
@@ -176,19 +174,19 @@ def test_a_slice_of_a_stack(tmp_path: Path, axis: int, dtype: str) -> None:
     assert volume_header(path).shape == SHAPE
     for index in (0, SHAPE[axis] - 1):
         part = VolumeSlice(path, axis, index)
-        values = read_slice(part, 1)[0]
+        values = read_values(part, 1)[0]
         np.testing.assert_array_equal(values[..., 0], np.take(pages, index, axis))
         assert values.dtype == dtype
-        np.testing.assert_array_equal(read_mask_slice(part), np.take(pages, index, axis))
+        np.testing.assert_array_equal(Slice(part).read().values, np.take(pages, index, axis))
 
 
 def test_a_stack_of_one_page_and_of_pages_that_differ(tmp_path: Path) -> None:
     one = write_stack(tmp_path / "one.tif", voxels("uint8")[:1])
-    np.testing.assert_array_equal(read_slice(VolumeSlice(one, 0, 0), 1)[0][..., 0], voxels("uint8")[0])
+    np.testing.assert_array_equal(read_values(VolumeSlice(one, 0, 0), 1)[0][..., 0], voxels("uint8")[0])
     first, second = Image.fromarray(voxels("uint8")[0]), Image.fromarray(voxels("uint8")[1, :9])
     first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
     with pytest.raises(DataError, match=r"two\.tif: its pages differ in size or type, allowed with data\.slices: p"):
-        read_slice(VolumeSlice(tmp_path / "two.tif", 1, 0), 1)
+        read_values(VolumeSlice(tmp_path / "two.tif", 1, 0), 1)
 
 
 def test_a_truncated_stack_is_named(tmp_path: Path) -> None:
@@ -196,7 +194,7 @@ def test_a_truncated_stack_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50_000])
     with pytest.raises(DataError, match=r"a\.tif: cannot be read as a raster, is it cut short"):
         for index in range(5):
-            read_slice(VolumeSlice(path, 0, index), 1)
+            read_values(VolumeSlice(path, 0, index), 1)
 
 
 # --- memory ---
@@ -211,14 +209,14 @@ def test_a_gzip_is_decoded_once_by_many_threads_and_forgotten_in_turn(
     size = 352 + voxels().nbytes
     monkeypatch.setattr(volumes, "CACHE_BYTES", 2 * size)
     with ThreadPoolExecutor(8) as pool:
-        parts = list(pool.map(lambda k: read_slice(VolumeSlice(paths[0], 2, k % 5), 1)[0], range(40)))
+        parts = list(pool.map(lambda k: read_values(VolumeSlice(paths[0], 2, k % 5), 1)[0], range(40)))
     assert len(decoded) == 1
     np.testing.assert_array_equal(parts[3][..., 0], voxels()[..., 3])
     for path in (*paths, paths[1], paths[2]):
-        read_slice(VolumeSlice(path, 0, 0), 1)
+        read_values(VolumeSlice(path, 0, 0), 1)
     assert len(decoded) == 3 and [key[0] for key in volumes._cache] == paths[1:]
     write_volume(paths[2], voxels() + 1)  # another file under the same name
-    np.testing.assert_array_equal(read_slice(VolumeSlice(paths[2], 0, 0), 1)[0][..., 0], voxels()[0] + 1)
+    np.testing.assert_array_equal(read_values(VolumeSlice(paths[2], 0, 0), 1)[0][..., 0], voxels()[0] + 1)
 
 
 # --- samples ---
@@ -284,7 +282,7 @@ def test_multi_label_masks_are_no_volumes(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"m\.tif \(slice 0 along axis 0\): multi-label masks are TIFFs of a page a class"
     ):
-        planes_size(VolumeSlice(tmp_path / "m.tif", 0, 0))
+        _ = Planes(VolumeSlice(tmp_path / "m.tif", 0, 0)).shape
 
 
 # --- slices as files ---

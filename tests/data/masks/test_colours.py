@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seg.data.masks.colours import labels_of_colours
-from seg.data.masks.reading import ColourEncoding, decode_mask_and_moved, read_mask
+from seg.data.masks.reading import ColourEncoding, read_mask, read_mask_and_moved
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -90,7 +90,7 @@ def test_a_jpeg_mask_reads_back_but_for_its_borders(tmp_path: Path) -> None:
     table[255] = (0, 0, 255)
     Image.fromarray(table[mask]).save(tmp_path / "a.jpg", quality=90)
     encoding = ColourEncoding(((0, 0, 255),), tolerance=200)
-    read, moved = decode_mask_and_moved((tmp_path / "a.jpg").read_bytes(), tmp_path / "a.jpg", LABELS, encoding)
+    read, moved = read_mask_and_moved(tmp_path / "a.jpg", LABELS, encoding)
     assert moved > 0
     assert (read == mask).mean() > 0.95
     np.testing.assert_array_equal(read[12:20, 4:20], mask[12:20, 4:20])  # inside a region nothing changes

@@ -15,7 +15,7 @@ from PIL import Image
 from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.data.masks import counts as mask_counts
 from seg.data.masks.counts import count_pixels, count_pixels_and_moved, load_fast_counter
-from seg.data.masks.encodings import UNKNOWN, value_table
+from seg.data.masks.encodings import UNKNOWN
 from seg.data.masks.reading import (
     BinaryEncoding,
     ColourEncoding,
@@ -217,7 +217,7 @@ def test_the_fast_counter_serves_every_8_bit_encoding(
     load_fast_counter(wait=True)
     path = stored(tmp_path / "a.png", np.array([values], np.uint8), kind)
     expected = count_pixels(path, labels, encoding).tolist()
-    monkeypatch.setattr(mask_counts, "decode_mask_and_moved", None)  # the ordinary reader would fail
+    monkeypatch.setattr(mask_counts, "decode_stored", None)  # the ordinary reader would fail
     assert count_pixels(path, labels, encoding).tolist() == expected
     assert sum(expected) == len(values)
 
@@ -232,7 +232,7 @@ def test_the_fast_counter_leaves_unknown_values_to_the_reader(tmp_path: Path, ca
 
 
 def test_merged_tables_leave_unknown_values_unknown() -> None:
-    table = value_table(OUTER, merged(VALUES))
+    table = merged(VALUES).table(OUTER)
     assert {value: int(table[value]) for value in (0, 128, 255, 7)} == {0: 0, 128: 1, 255: 0, 7: 255}
     assert (table == UNKNOWN).sum() == 65536 - 4
 

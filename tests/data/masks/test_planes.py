@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.data.files.images import tiff_pages
-from seg.data.masks.planes import MultiLabelEncoding, count_planes, planes_size, write_planes
+from seg.data.files.planes import Planes
+from seg.data.files.tiff import tiff_pages
+from seg.data.masks.planes import MultiLabelEncoding, count_planes, write_planes
 from seg.data.masks.reading import read_mask
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -50,7 +51,7 @@ def test_what_was_written_is_read(tmp_path: Path, count: int, write) -> None:
     found = read_mask(tmp_path / "mask.tif", label_set(count), ENCODING)
     assert found.dtype == np.uint8 and found.flags.c_contiguous
     np.testing.assert_array_equal(found, mask)
-    assert planes_size(tmp_path / "mask.tif") == (9, 7)
+    assert Planes(tmp_path / "mask.tif").shape == (9, 7)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_files_that_are_no_tiff(tmp_path: Path) -> None:
     path.write_bytes(b"II*\0" + struct.pack("<I", 0))
     refused(path, 1, "its header is cut short or corrupt (no page)")
     with pytest.raises(DataError, match="none.tif: cannot be read"):
-        planes_size(tmp_path / "none.tif")
+        _ = Planes(tmp_path / "none.tif").shape
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")  # by PIL, which parses the header

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from seg.data.masks.encodings import IndexEncoding
 from seg.data.samples.pairs import (
     Sample,
     check_sizes,
@@ -271,18 +274,18 @@ def test_fraction_errors(tmp_path, fractions, block_size, message):
 # Sizes, order
 
 
-def test_check_sizes(tmp_path):
+def test_check_sizes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     sizes = {"a.jpg": (4, 6), "a.png": (4, 6), "b.jpg": (4, 6), "b.png": (6, 4), "c.jpg": (1, 1), "c.png": (2, 2)}
-
-    def image_size(path: Path) -> tuple[int, int]:
-        return sizes[path.name]
+    for name, size in sizes.items():
+        Image.fromarray(np.zeros(size, np.uint8)).save(name)
 
     def sample(stem: str) -> Sample:
         return Sample(Path(f"{stem}.jpg"), Path(f"{stem}.png"))
 
-    check_sizes({"train": [sample("a")]}, image_size)
+    check_sizes({"train": [sample("a")]}, IndexEncoding())
     with pytest.raises(DataError) as caught:
-        check_sizes({"train": [sample("a"), sample("b")], "val": [sample("c")]}, image_size)
+        check_sizes({"train": [sample("a"), sample("b")], "val": [sample("c")]}, IndexEncoding())
     assert str(caught.value) == (
         "b.jpg is 4 x 6, b.png is 6 x 4 (height x width) and 1 more; allowed: a mask of the size of its image"
     )

@@ -17,6 +17,7 @@ import seg.data.files.reading
 from data_tools.checks import CheckReport, Finding, Rules, check_dataset
 from data_tools.checks.reading import Values, middle_window, not_finite, see_image, see_mask
 from data_tools.checks.survey import survey_folders
+from seg.data.files.rasters import Raster
 from seg.data.files.windows import Window, blocks
 from seg.data.masks.reading import (
     BinaryEncoding,
@@ -79,16 +80,18 @@ def only(findings: tuple[Finding, ...], kind: str, *files: str) -> str:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Twice: as one picture, and as a large raster of twelve blocks, of which no read is larger than a few."""
     if request.param == "by blocks":
-        real = seg.data.files.reading.read_raster
+        real = Raster.read
 
-        def bounded(path: Path, bands: object, window: Window | None = None, *others: object) -> object:
-            assert window is not None and window.height * window.width <= max(64 * 64, 40 * 40)
-            return real(path, bands, window, *others)
+        def bounded(
+            raster: object, window: Window | None = None, bands: object = None, longest: object = None
+        ) -> object:
+            assert longest or (window is not None and window.height * window.width <= max(64 * 64, 40 * 40))
+            return real(raster, window, bands, longest)
 
         monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
         monkeypatch.setattr(seg.data.files.reading, "blocks", functools.partial(blocks, pixels=64 * 64))
         monkeypatch.setattr(data_tools.checks.reading, "WINDOW", 40)
-        monkeypatch.setattr(seg.data.files.reading, "read_raster", bounded)
+        monkeypatch.setattr(Raster, "read", bounded)
     return request.param
 
 

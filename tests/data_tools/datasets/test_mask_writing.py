@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_tools.datasets import mask_writing
-from data_tools.datasets.mask_writing import convert_mask, encode_mask
+from data_tools.datasets.mask_writing import convert_mask
+from seg.data.masks import gray
 from seg.data.masks.reading import (
     BinaryEncoding,
     ColourEncoding,
@@ -21,7 +21,6 @@ from seg.data.masks.reading import (
     PaletteEncoding,
     StoredEncoding,
     ValueEncoding,
-    decode_mask,
     read_mask,
 )
 from seg.errors import DataError
@@ -46,19 +45,25 @@ ENCODINGS: list[tuple[LabelSet, StoredEncoding]] = [
 @settings(max_examples=15)
 @given(height=st.integers(1, 12), width=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
 def test_what_is_written_reads_back(
-    labels: LabelSet, encoding: StoredEncoding, height: int, width: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    labels: LabelSet,
+    encoding: StoredEncoding,
+    height: int,
+    width: int,
+    seed: int,
 ) -> None:
     values = np.array([*range(labels.num_classes), 9], np.uint8)
     mask = np.random.default_rng(seed).choice(values, (height, width))
-    content = encode_mask(mask, labels, encoding)
-    np.testing.assert_array_equal(decode_mask(content, Path("m.png"), labels, encoding), mask)
+    path = tmp_path_factory.getbasetemp() / "m.png"
+    path.write_bytes(encoding.encode(mask, labels))
+    np.testing.assert_array_equal(read_mask(path, labels, encoding), mask)
 
 
 def test_the_stored_values_by_hand() -> None:
     mask = np.array([[0, 1, 2, 9]], np.uint8)
 
     def stored(encoding: StoredEncoding) -> list[int]:
-        content = np.frombuffer(encode_mask(mask % (9 + 1), LABELS, encoding), np.uint8)
+        content = np.frombuffer(encoding.encode(mask % (9 + 1), LABELS), np.uint8)
         return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)[0].tolist()
 
     assert stored(IndexEncoding()) == [0, 1, 2, 9]
@@ -68,7 +73,7 @@ def test_the_stored_values_by_hand() -> None:
 
 
 def test_a_palette_mask_shows_the_class_colours(tmp_path: Path) -> None:
-    (tmp_path / "m.png").write_bytes(encode_mask(np.array([[2, 9]], np.uint8), LABELS, PaletteEncoding()))
+    (tmp_path / "m.png").write_bytes(PaletteEncoding().encode(np.array([[2, 9]], np.uint8), LABELS))
     with Image.open(tmp_path / "m.png") as image:
         assert image.mode == "P"
         assert np.asarray(image.convert("RGB")).tolist() == [[[200, 0, 0], [0, 0, 0]]]
@@ -83,7 +88,7 @@ def test_a_palette_mask_shows_the_class_colours(tmp_path: Path) -> None:
 )
 def test_void_pixels_need_something_that_means_void(tmp_path: Path, encoding: StoredEncoding, key: str) -> None:
     source = tmp_path / "a.png"
-    source.write_bytes(encode_mask(np.array([[0, 9, 9]], np.uint8), LABELS, IndexEncoding()))
+    source.write_bytes(IndexEncoding().encode(np.array([[0, 9, 9]], np.uint8), LABELS))
     with pytest.raises(DataError, match=f"a.png: 2 pixels are void, for which {key}"):
         convert_mask(source, tmp_path / "out" / "a.png", LABELS, IndexEncoding(), encoding)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
@@ -110,7 +115,7 @@ def test_a_file_that_does_not_read_back_is_not_left(tmp_path: Path, monkeypatch:
     source, target = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(np.array([[0, 1]], np.uint8)).save(source)
     target.write_bytes(b"before")
-    monkeypatch.setattr(mask_writing, "_png", lambda pixels: cv2.imencode(".png", pixels * 0)[1].tobytes())
+    monkeypatch.setattr(gray, "png", lambda pixels: cv2.imencode(".png", pixels * 0)[1].tobytes())
     with pytest.raises(DataError, match="a.png: as 'index' it does not read back to the same classes; nothing written"):
         convert_mask(source, target, LABELS, IndexEncoding(), IndexEncoding())
     assert target.read_bytes() == b"before"

@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows, tile_offsets
-from seg.data.files.images import read_image
+from seg.data.files.reading import read_values
 from seg.data.masks.reading import PaletteEncoding, read_mask
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -169,7 +169,9 @@ def test_png_and_jpeg_become_png(tmp_path: Path) -> None:
         assert tile.image.suffix == ".png"
         window = (slice(top, top + 16), slice(left, left + 16))
         expected = np.asarray(Image.open(tmp_path / "a.jpg"))[window]
-        assert np.abs(read_image(tile.image, 3).astype(int) - expected).max() <= 2  # GDAL's JPEG decoder and Pillow's
+        assert (
+            np.abs(read_values(tile.image, 3)[0].astype(int) - expected).max() <= 2
+        )  # GDAL's JPEG decoder and Pillow's
         assert tile.mask is not None
         np.testing.assert_array_equal(read_mask(tile.mask, labels, PaletteEncoding()), indices[window])
     assert {path.suffix for path in (tmp_path / "out").rglob("*.*")} == {".png"}  # no side files
@@ -185,7 +187,7 @@ def test_alpha_and_inner_masks_say_what_is_valid(tmp_path: Path) -> None:
     (tile,) = cut(image, None, tmp_path / "out", TilePlan((16, 16)))
     with rasterio.open(tile.image) as found:
         assert (tile.place, found.colorinterp[3]) == ((0, 1), ColorInterp.alpha)
-    assert read_image(tile.image, 3).shape == (16, 16, 3)  # training reads it, alpha being opaque
+    assert read_values(tile.image, 3)[0].shape == (16, 16, 3)  # training reads it, alpha being opaque
     image = write(tmp_path / "b.tif", values[:3], **PLACE)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(image, "r+") as target:
         target.write_mask(values[3] * (np.arange(16) < 12)[:, None].astype(np.uint8))
@@ -199,7 +201,7 @@ def test_jpeg_compressed_tiff_becomes_rgb(tmp_path: Path) -> None:
     image = write(tmp_path / "a.tif", noise(3, 32, 32, dtype="uint8", high=250), compress="jpeg", photometric="ycbcr")
     (tile,) = cut(image, None, tmp_path / "out", TilePlan((32, 32)))
     np.testing.assert_array_equal(read(tile.image)[0], read(image)[0])
-    assert read_image(tile.image, 3).shape == (32, 32, 3)
+    assert read_values(tile.image, 3)[0].shape == (32, 32, 3)
 
 
 def test_grids_that_differ(tmp_path: Path) -> None:

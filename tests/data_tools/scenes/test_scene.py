@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.scenes.scene import SCENE_LABELS, draw_scene, scene_seed, write_scenes
-from seg.data.files.images import read_image
+from seg.data.files.reading import read_values
 from seg.data.masks.reading import IndexEncoding, read_mask
 from seg.errors import DataError
 from seg.metrics.iou import confusion_matrix, scores
@@ -95,7 +95,7 @@ def test_colour_alone_does_not_solve_it(default_set):
 def test_written_scenes_read_back_as_drawn(tmp_path):
     write_scenes(tmp_path / "scenes", {"train": 2, "val": 1}, 64, 7)
     image, mask = draw_scene(64, scene_seed(7, "train", 1))
-    np.testing.assert_array_equal(read_image(tmp_path / "scenes/images/train/0001.png", 3), image)
+    np.testing.assert_array_equal(read_values(tmp_path / "scenes/images/train/0001.png", 3)[0], image)
     stored = read_mask(tmp_path / "scenes/masks/train/0001.png", SCENE_LABELS, IndexEncoding())
     np.testing.assert_array_equal(stored, mask)
 

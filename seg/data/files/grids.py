@@ -1,0 +1,89 @@
+"""Grids of rasters: whether an image's and its mask's agree, and writing a prediction on an image's."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from seg.data.files.rasters import Raster, opened, rasterio_module
+from seg.data.files.reading import reader
+from seg.data.files.storage import File, unreadable
+from seg.errors import DataError
+
+SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
+
+
+def check_grids(image: File, mask: File) -> None:
+    """Refuses a mask raster that lies on another grid than its image's; where either has no coordinates, only sizes can
+    differ. Files of other kinds have no grid.
+
+    Raises:
+        DataError: Size, coordinate reference system or transform differ; names both files and both values.
+    """
+    readers = reader(image), reader(mask)
+    if not all(isinstance(one, Raster) and one.block for one in readers):
+        return
+    ours, theirs = (one.header for one in readers if isinstance(one, Raster))
+    reasons = []
+    if ours.shape != theirs.shape:
+        reasons.append(("size (height x width)", f"{ours.height} x {ours.width}", f"{theirs.height} x {theirs.width}"))
+    if ours.crs and theirs.crs and ours.crs != theirs.crs:
+        reasons.append(("coordinate reference system", ours.crs, theirs.crs))
+    if ours.transform and theirs.transform and not same_place(ours.transform, theirs.transform, ours.shape):
+        reasons.append(("transform", _shown(ours.transform), _shown(theirs.transform)))
+    if reasons:
+        listed = "; ".join(f"{what} {mine} against {other}" for what, mine, other in reasons)
+        raise DataError(f"{image} and its mask {mask} are not on one grid: {listed}; allowed: the image's grid")
+
+
+def same_place(one: tuple[float, ...], two: tuple[float, ...], shape: tuple[int, int]) -> bool:
+    """Whether all four corners of a grid (height, width) lie within `SAME_PLACE` pixels of each other by two transforms
+    (a, b, c, d, e, f)."""
+    a, b = (np.array(each, np.float64).reshape(2, 3) for each in (one, two))
+    corners = np.array([[x, y, 1.0] for x in (0, shape[1]) for y in (0, shape[0])]).T  # (3, 4)
+    pixel = np.abs(a[:, :2]).max()
+    return bool(np.abs((a - b) @ corners).max() <= SAME_PLACE * pixel)
+
+
+def _shown(transform: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.10g}" for value in transform) + ")"
+
+
+@contextmanager
+def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Writes a uint8 GeoTIFF on the grid of another, from top to bottom, whole or not at all.
+
+    Args:
+        path: The new file.
+        like: The raster whose size, coordinate reference system and transform it gets.
+        nodata: The value that means no data.
+
+    Yields:
+        A function of a first row and the rows (h, W) uint8 from there on.
+    """
+    with opened(like) as dataset:
+        profile = {"crs": dataset.crs, "height": dataset.height, "width": dataset.width}
+        if not dataset.transform.is_identity:
+            profile["transform"] = dataset.transform
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    settings = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
+    try:
+        with rasterio_module().open(
+            temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
+        ) as raster:
+
+            def write(top: int, rows: np.ndarray) -> None:
+                raster.write(rows, 1, window=rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0]))
+
+            yield write
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
