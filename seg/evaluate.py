@@ -110,7 +110,6 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     from seg.runs.hardware import environment, start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.pictures.panels import panel_of
     from seg.training.segmenter import load_segmenter
 
     model = load_segmenter(subject.checkpoint)
@@ -125,7 +124,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     if other is not None:
         other_scores = other.scores(other.predictor(load_segmenter(other.checkpoint)))
         content["against"] = comparison(subject, scores, other, other_scores)
-    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel_of)))
+    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1])))
     _print(content, folder)
 
 

@@ -62,7 +62,6 @@ def predict(
 
     start_tensorflow()
     from seg.inference.files import FilePredictor
-    from seg.pictures.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
     slices = getattr(config.data, "slices", None)
@@ -70,7 +69,6 @@ def predict(
         load_segmenter(checkpoint),
         build.preprocessing(config, run.band_statistics()),
         build.label_set(config),
-        overlay=overlay,
         out=out,
         tile=tile,
         overlap=overlap,
