@@ -180,7 +180,7 @@ def _write(
     from seg.config import dump_config
     from seg.inference.page import report_page
     from seg.inference.report import write_report
-    from seg.inference.results import image_rows
+    from seg.inference.results import image_table
     from seg.pictures.class_charts import frequency_chart
     from seg.pictures.confusion import confusion_matrix_png
     from seg.pictures.reliability import reliability_png
@@ -192,7 +192,7 @@ def _write(
     }
     training = {"class_frequencies": frequency_chart(subject.counts, labels.colours)}
     page = report_page(content, labels, pictures, charts | training, dump_config(subject.config))
-    images = image_rows(scores, labels.names, subject.image_names(), subject.groups())
+    images = image_table(scores, labels.names, subject.image_names(), subject.groups())
     write_report(folder, content, page, images, charts)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table as RichTable
 
 
@@ -41,18 +40,18 @@ class Table:
         rules = ["---" if column in self.left else "---:" for column in range(len(self.headings))]
         return "\n".join([_markdown_row(self.headings), f"|{'|'.join(rules)}|", *map(_markdown_row, self.rows)]) + "\n"
 
-    def rich(self, console: Console, styles: Mapping[int, str] | None = None, **look: Any) -> RichTable:
-        """For a terminal with lines and colours, for a pipe as plain columns.
+    def rich(self, styles: Mapping[int, str] | None = None, *, plain: bool = False, **look: Any) -> RichTable:
+        """To be printed.
 
         Args:
-            console: Where it will be printed.
             styles: Of rows, by their number.
+            plain: Columns without lines, for a pipe.
             look: What else `rich.table.Table` takes, such as a caption.
         """
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        if not console.is_terminal:
+        if plain:
             look = {"box": None, "pad_edge": False} | look
         drawn = RichTable(header_style="bold", **look)
         for column, heading in enumerate(self.headings):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -13,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from seg.data.files.storage import File, read_bytes, write_bytes
+from seg.data.files.storage import File, read_bytes, written_whole
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import (
     BinaryEncoding,
@@ -103,14 +101,11 @@ def convert_mask(
         content = encode_mask(mask, labels, writing)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write_bytes(temporary, content)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as temporary:
+        temporary.write_bytes(content)
         if not np.array_equal(read_mask(temporary, labels, writing), mask):
             raise DataError(f"{source}: as '{writing.name}' it does not read back to the same classes; nothing written")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Conversion(mask_pixels(mask, labels), moved)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from seg.data.files.storage import write_bytes
 from seg.inference.results import number
 from seg.metrics.iou import PER_CLASS, Scores
+from seg.tables import Table
 
 
 def write_multi_label_report(
@@ -40,11 +39,7 @@ def write_multi_label_report(
         "classes": rows,
         "confusion_matrix": matrix.tolist(),
     }
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *PER_CLASS, "support"])
-    for name, row in rows.items():
-        writer.writerow([name, *("" if value is None else value for value in row.values())])
+    table = Table(["class", *PER_CLASS, "support"], [[name, *row.values()] for name, row in rows.items()])
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "metrics.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    write_bytes(folder / "metrics.csv", text.getvalue().encode())
+    write_bytes(folder / "metrics.csv", table.csv().encode())

@@ -10,7 +10,6 @@ Values are those stored: a scale or offset that the file only mentions is not ap
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from seg.data.files.images import first_tiff_page, parse_header
-from seg.data.files.storage import File, unreadable
+from seg.data.files.storage import File, unreadable, written_whole
 from seg.data.files.windows import Window
 from seg.errors import DataError
 
@@ -349,22 +348,21 @@ def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[in
         if not dataset.transform.is_identity:
             profile["transform"] = dataset.transform
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     settings = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
     try:
-        with _rasterio().open(
-            temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
-        ) as raster:
+        with (
+            written_whole(path) as temporary,
+            _rasterio().open(
+                temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
+            ) as raster,
+        ):
 
             def write(top: int, rows: np.ndarray) -> None:
                 raster.write(rows, 1, window=_rasterio().windows.Window(0, top, rows.shape[1], rows.shape[0]))
 
             yield write
-        os.replace(temporary, path)
     except OSError as error:
         raise unreadable(path, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_overview(path: Path, bands: Sequence[int] | int, longest: int) -> np.ndarray:
