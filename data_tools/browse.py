@@ -12,14 +12,11 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from data_tools.checks.findings import KINDS
@@ -34,6 +31,7 @@ from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 from seg.pictures.overlay import colourise
+from seg.progress import progress
 
 MOST_SAMPLES = 500  # a browser scrolls that many with ease
 RANDOM = 24  # samples where nothing else is said
@@ -111,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DataError(f"no sample to show: {choice.text}")
     work = list(zip(choice.samples, choice.notes, strict=True))
     cards, size = [], 0
-    with _progress("drawing", len(work)) as advance:
+    with progress("drawing", len(work)) as advance:
         for card in in_order(lambda item: _card(source, item[0], item[1], arguments.side), work, os.cpu_count() or 1):
             cards.append(card)
             size += (len(card.image or b"") + len(card.mask or b"")) * 4 // 3
@@ -188,7 +186,7 @@ def _richest(source: Source, name: str, top: int, where: str) -> Choice:
             return 0
 
     pixels = []
-    with _progress("counting", len(source.samples)) as advance:
+    with progress("counting", len(source.samples)) as advance:
         for number in in_order(count, source.samples, os.cpu_count() or 1):
             pixels.append(number)
             advance()
@@ -296,16 +294,6 @@ def _drawn(mask: np.ndarray, labels: LabelSet, side: int) -> tuple[bytes, np.nda
     void = (mask == labels.ignore_index).all(axis=2).sum()
     picture = coloured_png(colourise(mask, labels), present.any(axis=2), side)
     return picture, np.array([*present.sum(axis=(0, 1)), void], np.int64)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call after each file, behind a bar on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 if __name__ == "__main__":

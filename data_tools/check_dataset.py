@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TaskProgressColumn
 
 from data_tools.checks import CheckReport, Grade, Rules, Survey, check_dataset
 from data_tools.checks.duplicates import MOST_BITS
-from data_tools.checks.report import finding_line, markdown, rows, summary, to_json
+from data_tools.checks.report import finding_line, kinds_table, markdown, summary, to_json
 from data_tools.checks.survey import survey_folders, survey_pair
 from data_tools.mask_frequencies import ENCODINGS
 from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
+from seg.progress import progress_bar
 
 PROBLEMS = 1  # exit code
 STYLES = {Grade.ERROR: "red", Grade.WARNING: "yellow", Grade.HINT: "cyan"}
@@ -167,11 +166,7 @@ def _folder_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
 @contextmanager
 def _progress(pairs: int) -> Iterator[Callable[[int], None]]:
     """A function to call with the pairs done so far, behind a bar on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bar(None, TaskProgressColumn(show_speed=True)) as bar:
         task = bar.add_task("checking", total=pairs)
         yield lambda done: bar.update(task, completed=done)
 
@@ -179,13 +174,9 @@ def _progress(pairs: int) -> Iterator[Callable[[int], None]]:
 def _print(console: Console, report: CheckReport, shown: int) -> None:
     if not report.findings:
         return
-    look: dict[str, Any] = {} if console.is_terminal else {"box": None, "pad_edge": False}
-    table = Table(header_style="bold", **look)
-    for heading in ("grade", "kind", "findings", "meaning", "what to do"):
-        table.add_column(heading, justify="right" if heading == "findings" else "left")
-    for grade, *cells in rows(report):
-        table.add_row(grade, *map(escape, cells), style=STYLES[Grade(grade)])
-    console.print(table)
+    table = kinds_table(report)
+    styles = {number: STYLES[Grade(row[0])] for number, row in enumerate(table.rows)}
+    console.print(table.rich(styles, plain=not console.is_terminal))
     for kind, findings in report.by_kind().items():
         if shown:
             console.print(f"\n{findings[0].grade}: {kind}", style=STYLES[findings[0].grade], markup=False)

@@ -12,14 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
 from data_tools.datasets.manifest import whole_file
@@ -32,6 +29,7 @@ from seg.data.files.threads import in_order
 from seg.data.masks.reading import MaskEncoding, MergedEncoding, StoredEncoding
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
+from seg.progress import progress
 
 ALLOWED = ", ".join(ENCODINGS)
 SUFFIXES = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in volumes.SUFFIXES)
@@ -174,15 +172,11 @@ def _convert(files: list[tuple[File, str]], plan: Plan, arguments: argparse.Name
                 raise
             return error
 
-    console = Console(stderr=True)
-    columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True)
     done = []
-    with bar if console.is_terminal else nullcontext():
-        task = bar.add_task("converting", total=len(files))
+    with progress("converting", len(files)) as step:
         for one in in_order(convert, files, arguments.threads or os.cpu_count() or 1):
             done.append(one)
-            bar.advance(task)
+            step()
     return done
 
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_tools.scenes.attributes import ATTRIBUTE_LABELS, scene_attributes
 from data_tools.scenes.scene import MAX_SIZE, MIN_SIZE, SCENE_LABELS, SPLITS, draw_scene, scene_seed, write_scenes
 from seg.data.files.images import write_png
 from seg.errors import ConfigError, run_command
 from seg.pictures.overlay import colourise, legend
+from seg.progress import progress
 
 GAP = 8  # white pixels between the preview's pictures
 
@@ -55,11 +54,8 @@ def make_scenes(
         DataError: The size or seed is out of range, or `out` holds something else.
     """
     splits = split_counts(count)
-    console = Console(stderr=True)
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("drawing", total=count)
-        write_scenes(out, splits, size, seed, progress=lambda done: bar.advance(task, done), multi_label=multi_label)
+    with progress("drawing", count) as step:
+        write_scenes(out, splits, size, seed, progress=step, multi_label=multi_label)
     print(
         f"{out}: " + ", ".join(f"{number} {split}" for split, number in splits.items()) + f" scenes of {size} x {size}"
     )

@@ -14,18 +14,17 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
+from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from data_tools.balance.multi_label_report import MultiLabelReport
-from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport, Table
+from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
 from seg.data.files.reading import MASK_SUFFIXES
@@ -34,6 +33,8 @@ from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
+from seg.progress import progress_bar
+from seg.tables import Table
 
 ENCODINGS: dict[str, MaskEncoding] = {
     "index": IndexEncoding(),
@@ -275,11 +276,6 @@ def _cache_notes(cache: CountCache | None) -> list[str]:
 @contextmanager
 def _progress(source: Source) -> Iterator[Any]:
     """A function to call with the masks and pixels of the current split, behind a bar on a terminal."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("counting"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
-        console=console, transient=True,
-    )  # fmt: skip
     before, last = [0, 0], [0, 0]
 
     def advance(files: int, pixels: int) -> None:
@@ -289,7 +285,7 @@ def _progress(source: Source) -> Iterator[Any]:
         last[:] = files, pixels
         bar.update(task, completed=before[0] + files, pixels=before[1] + pixels)
 
-    with bar if console.is_terminal else nullcontext():
+    with progress_bar(None, _Rate()) as bar:
         task = bar.add_task("counting", total=sum(map(len, source.splits.values())), pixels=0)
         yield advance
 
@@ -309,18 +305,7 @@ def _print_tables(console: Console, tables: Sequence[Table]) -> None:
     for table in tables:
         if len(table.headings) <= MOST_COLUMNS:
             console.print(f"\n{table.title}", style="italic")
-            console.print(_rich_table(console, table))
-
-
-def _rich_table(console: Console, table: Table) -> RichTable:
-    """Lines and colour in a terminal, plain columns in a pipe."""
-    look: dict[str, Any] = {} if console.is_terminal else {"box": None, "pad_edge": False}
-    drawn = RichTable(header_style="bold", **look)
-    for index, heading in enumerate(table.headings):
-        drawn.add_column(heading, justify="left" if index == 0 else "right")
-    for row in table.rows:
-        drawn.add_row(*row)
-    return drawn
+            console.print(table.rich(plain=not console.is_terminal))
 
 
 def _write(report: BalanceReport, splits: dict[str, MaskStatistics], arguments: argparse.Namespace) -> Iterator[Path]:

@@ -13,15 +13,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from data_tools.datasets.dealing import consecutive_positions, groups_from_pattern, positions_from_pattern
 from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
@@ -39,6 +36,8 @@ from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS, paired_samples, samples_from_table
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
+from seg.progress import progress
+from seg.tables import Table
 
 LEVELS = (
     4  # a fifth to two fifths less deviation of the splits' class shares on aerial tiles than random (docs/masks.md)
@@ -104,8 +103,8 @@ def _run(arguments: argparse.Namespace) -> None:
     section = labels_from_options(arguments, config, arguments.encoding)
     labels, encoding = section.label_set(), section.mask_encoding()
     pool = _placed(_grouped(_pool(arguments, config, folders), arguments), arguments)
-    with _bar(len(pool.samples)) as advance:
-        counts = count_samples(pool.samples, labels, encoding, threads=arguments.threads, progress=advance)
+    with progress("counting", len(pool.samples)) as step:
+        counts = count_samples(pool.samples, labels, encoding, threads=arguments.threads, progress=step)
     assignment = assign_splits(
         pool, counts, labels, {split: getattr(arguments, split) for split in SPLITS},
         seed=arguments.seed, stratified=arguments.assign == "stratified", levels=arguments.levels or LEVELS,
@@ -207,41 +206,19 @@ def _placed(pool: Pool, arguments: argparse.Namespace) -> Pool:
     return replace(pool, positions=positions, sources=tuple(sources))
 
 
-class _bar:  # noqa: N801 - a context manager that reads as a function
-    """A progress bar on a terminal; gives the function that advances it."""
-
-    def __init__(self, total: int) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("counting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, transient=True)
-        self.shown = self.bar if console.is_terminal else nullcontext()
-        self.task = self.bar.add_task("counting", total=total)
-
-    def __enter__(self) -> Any:
-        self.shown.__enter__()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *error: Any) -> None:
-        self.shown.__exit__(*error)
-
-
 def _print_table(assignment: Assignment, labels: LabelSet) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
-    look: dict[str, Any] = {}
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
-        look = {"box": None, "pad_edge": False}
-    table = Table(header_style="bold", **look)
-    table.add_column("class")
+    headings, rows = ["class"], []
     for name, number in zip(assignment.names, _numbers(assignment), strict=True):
-        table.add_column(f"{name}: {number} images", justify="right")
-        table.add_column("share %", justify="right")
+        headings += [f"{name}: {number} images", "share %"]
     for index, label in enumerate(labels.names):
         cells = []
         for images, shares in zip(assignment.images(), assignment.shares(), strict=True):
             cells += [f"{images[index]}", f"{100 * shares[index]:.3f}"]
-        table.add_row(label, *cells)
-    console.print(table)
+        rows.append([label, *cells])
+    console.print(Table(headings, rows).rich(plain=not console.is_terminal))
 
 
 def _numbers(assignment: Assignment) -> list[int]:

@@ -7,32 +7,28 @@ python -m data_tools.tile_rasters ortho.tif labels.tif --out tiles --size 1024 -
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import shutil
 import sys
-import uuid
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rasterio.errors import NotGeoreferencedWarning
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
 from seg.data.files import volumes
 from seg.data.files.reading import IMAGE_SUFFIXES
-from seg.data.files.storage import write_bytes
+from seg.data.files.storage import temporary_name, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.samples.pairs import natural_key, paired_samples
 from seg.errors import ConfigError, DataError, run_command
+from seg.progress import progress
+from seg.tables import Table
 
 COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width", "labelled")
 RASTER_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in volumes.SUFFIXES)
@@ -80,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise DataError(f"{arguments.out}: is not empty, allowed: a new or empty folder")
     grids = {pair: check_source(*pair, plan) for pair in pairs}
     # All of it under another name first: an error or Ctrl-C leaves nothing that looks like a data set.
-    partial = arguments.out.with_name(f".{arguments.out.name}.{uuid.uuid4().hex}.tmp")
+    partial = temporary_name(arguments.out)
     try:
         tiles = _cut(grids, partial, plan, arguments.threads)
         if not any(tiles.values()):
@@ -168,27 +164,21 @@ def _cut(grids: dict[Pair, tuple[int, int]], out: Path, plan: TilePlan, threads:
         (image, mask), rows = job
         return cut_rows(image, mask, out, image.stem, rows, plan)
 
-    console = Console(stderr=True)
-    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True)
     tiles: dict[Pair, list[Tile]] = {pair: [] for pair in grids}
-    with bar if console.is_terminal else nullcontext():
-        task = bar.add_task("cutting", total=sum(number for number, _ in grids.values()))
+    with progress("cutting", sum(number for number, _ in grids.values())) as step:
         for (pair, cut_here), found in zip(jobs, in_order(cut, jobs, threads or os.cpu_count() or 1), strict=True):
             tiles[pair] += found
-            bar.advance(task, len(cut_here))
+            step(len(cut_here))
     return tiles
 
 
 def _manifest(tiles: dict[Pair, list[Tile]], folder: Path, plan: TilePlan) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for (image, _), found in tiles.items():
         for tile in found:
             files = [path.relative_to(folder).as_posix() if path else "" for path in (tile.image, tile.mask)]
-            writer.writerow([*files, image.stem, *tile.place, *tile.offset, *plan.size, f"{tile.labelled:.6f}"])
-    return buffer.getvalue().encode()
+            rows.append([*files, image.stem, *tile.place, *tile.offset, *plan.size, f"{tile.labelled:.6f}"])
+    return Table(COLUMNS, rows).csv().encode()
 
 
 def _summary(tiles: dict[Pair, list[Tile]], grids: dict[Pair, tuple[int, int]]) -> dict[str, Any]:

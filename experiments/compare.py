@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import subprocess
 import sys
@@ -27,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.grid import Cell, load_cells
 from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.runs.run_dir import RunDir
+from seg.tables import Table
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -84,14 +83,12 @@ def compare(grid: Path, out: Path, overrides: Sequence[str] = ()) -> None:
         console.rule(f"{number}/{len(cells)}: {cell.variant}, seed {cell.seed}")
         run_cell(cell, split)
         results.append(read_result(cell, split))
-    rows = table_rows(results)
+    head, *rows = table_rows(results)
+    table = Table(head, rows)
     heading = f"{grid}, split {split}, {cells[0].checkpoint} checkpoint"
     write_bytes(out / "results.csv", results_csv(results).encode())
-    write_bytes(out / "results.md", f"{heading}\n\n{markdown(rows)}".encode())
-    table = Table(*rows[0], title=f"IoU, split {split}")
-    for row in rows[1:]:
-        table.add_row(*row)
-    console.print(table)
+    write_bytes(out / "results.md", f"{heading}\n\n{table.markdown()}".encode())
+    console.print(table.rich(title=f"IoU, split {split}"))
     console.print(f"written to {out / 'results.csv'} and results.md")
 
 
@@ -181,21 +178,13 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean} ± {np.std(defined, ddof=1):.{digits}f}" if len(defined) > 1 else mean
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first the head, as a Markdown table; numbers to the right."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]]) + "\n"
-
-
 def results_csv(results: Sequence[Result]) -> str:
     """A row a cell: variant, seed, mean_iou, minutes, iou/<class> (empty where undefined)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "seed", "mean_iou", "minutes", *(f"iou/{name}" for name in results[0].iou)])
+    rows = []
     for result in results:
         scores = ["" if np.isnan(score) else score for score in (result.mean_iou, *result.iou.values())]
-        writer.writerow([result.cell.variant, result.cell.seed, scores[0], round(result.minutes, 3), *scores[1:]])
-    return text.getvalue()
+        rows.append([result.cell.variant, result.cell.seed, scores[0], round(result.minutes, 3), *scores[1:]])
+    return Table(["variant", "seed", "mean_iou", "minutes", *(f"iou/{name}" for name in results[0].iou)], rows).csv()
 
 
 if __name__ == "__main__":

@@ -161,7 +161,6 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     from seg.runs.hardware import environment, start_tensorflow
 
     num_gpus = start_tensorflow()
-    from seg.pictures.panels import panel_of
     from seg.training.segmenter import load_segmenter
 
     model = load_segmenter(subject.checkpoint, len(subject.names))
@@ -176,7 +175,7 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
     if other is not None:
         other_scores = other.scores(other.predictor(load_segmenter(other.checkpoint, len(other.names))))
         content["against"] = comparison(subject, scores, other, other_scores)
-    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1], panel_of)))
+    _write(folder, subject, scores[-1], content, list(subject.pictures(predictor, scores[-1])))
     _print(content, folder)
 
 
@@ -188,7 +187,7 @@ def _write(
     from seg.config import dump_config
     from seg.inference.page import report_page
     from seg.inference.report import write_report
-    from seg.inference.results import image_rows
+    from seg.inference.results import image_table
     from seg.pictures.class_charts import frequency_chart
     from seg.pictures.confusion import confusion_matrix_png
     from seg.pictures.reliability import reliability_png
@@ -200,7 +199,7 @@ def _write(
         charts["confusion_matrix"] = confusion_matrix_png(matrix, labels.names)
     training = {"class_frequencies": frequency_chart(subject.counts, labels.colours)}
     page = report_page(content, labels, pictures, charts | training, dump_config(subject.config))
-    images = image_rows(scores, labels.names, subject.image_names(), subject.groups())
+    images = image_table(scores, labels.names, subject.image_names(), subject.groups())
     write_report(folder, content, page, images, charts)
 
 

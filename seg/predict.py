@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from seg.errors import ConfigError, DataError, run_command
+from seg.progress import progress
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
@@ -74,21 +74,21 @@ def predict(
 
     start_tensorflow()
     from seg.inference.files import FilePredictor
-    from seg.pictures.overlay import overlay
     from seg.training.segmenter import load_segmenter
 
     predictor = FilePredictor(
         load_segmenter(checkpoint, labels.num_classes),
         preprocessing,
         labels,
-        overlay=overlay,
         out=out,
         tile=tile,
         overlap=overlap,
         axis=None if slices is None else slices.axis,
     )
-    for path in track(images, "predicting", console=console, transient=True, disable=not console.is_terminal):
-        predictor.predict(path)
+    with progress("predicting", len(images), console) as step:
+        for path in images:
+            predictor.predict(path)
+            step()
     console.print(f"{len(images)} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
 
 

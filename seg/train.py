@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from seg.config import Config, dump_config, load_config
 from seg.errors import ConfigError, DataError, run_command
+from seg.tables import Table
 
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
@@ -114,10 +114,7 @@ def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation
         prepared.save(run)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     head, *rows = prepared.rows()
-    table = Table(*head, title="training masks")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(Table(head, rows).rich(title="training masks"))
     for line in prepared.remarks(config):
         console.print(line)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
 
-from data_tools.balance.report import WEIGHTED_SPLIT, Table
+from data_tools.balance.report import WEIGHTED_SPLIT
 from seg.balance.advisor import COMPARED
 from seg.balance.counts import ClassCounts
 from seg.balance.weights import class_weights, weight_warnings
+from seg.tables import Table
 
 
 class MultiLabelReport:
@@ -45,7 +44,7 @@ class MultiLabelReport:
                 (name, *(f"{weights[index]:.4g}" for weights in self.pos_weights.values()))
                 for index, name in enumerate(self.weighted.names)
             ]
-            tables.append(Table("pos_weight by scheme", ("class", *map(_spaced, self.pos_weights)), rows))
+            tables.append(Table(("class", *map(_spaced, self.pos_weights)), rows, "pos_weight by scheme"))
         return tables
 
     def to_json(self) -> dict[str, Any]:
@@ -64,16 +63,14 @@ class MultiLabelReport:
 
     def csv(self) -> str:
         """One row a split and class: counts, share, and the pos_weight by every scheme."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
         schemes = [f"pos_weight {scheme}" for scheme in self.pos_weights]
-        writer.writerow(["split", "class", "present", "labelled", "share", "images", *schemes])
+        rows = []
         for split, counts in self.splits.items():
             columns = (counts.pixel_counts, counts.labelled_pixels, counts.frequencies, counts.image_counts)
             for index, name in enumerate(counts.names):
                 weights = [weights[index] for weights in self.pos_weights.values()]
-                writer.writerow([split, name, *(column[index] for column in columns), *weights])
-        return file.getvalue()
+                rows.append([split, name, *(column[index] for column in columns), *weights])
+        return Table(["split", "class", "present", "labelled", "share", "images", *schemes], rows).csv()
 
 
 def _class_table(split: str, counts: ClassCounts) -> Table:
@@ -89,7 +86,7 @@ def _class_table(split: str, counts: ClassCounts) -> Table:
         )
     ]
     headings = ("class", "present pixels", "labelled pixels", "share %", "images")
-    return Table(f"{split}: {counts.num_images:,} masks", headings, rows)
+    return Table(headings, rows, f"{split}: {counts.num_images:,} masks")
 
 
 def _spaced(scheme: str) -> str:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import html
-import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,19 +18,11 @@ from seg.balance.advisor import (
 from seg.balance.statistics import MaskStatistics
 from seg.labels import LabelSet
 from seg.pictures.class_charts import co_occurrence_chart, frequency_chart, weight_chart
-from seg.pictures.page_style import STYLE
+from seg.pictures.pages import render
+from seg.tables import Table
 
 RARE_SHOWN = 10  # classes whose richest masks are listed, of 150 perhaps; the JSON has all
 WEIGHTED_SPLIT = "train"  # weights are made from its masks; from all of them where there is no such split
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, column headings and rows of text; the first column names the row."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 class BalanceReport:
@@ -130,14 +117,11 @@ class BalanceReport:
 
     def csv(self) -> str:
         """One row a split and class: counts, shares, components where measured, and the weight by every scheme."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
         measured = self.total.areas is not None
         area_keys = ["components", "area_5", "area_50", "area_95"] if measured else []
-        writer.writerow(
-            ["split", "class", "pixels", "share", "images", "share_in_images", *area_keys]
-            + [f"weight {effect.name}" for effect in self.effects]
-        )
+        headings = ["split", "class", "pixels", "share", "images", "share_in_images", *area_keys]
+        headings += [f"weight {effect.name}" for effect in self.effects]
+        lines = []
         for split, statistics in self.splits.items():
             counts, rows = statistics.counts, statistics.component_rows()
             shares, inside = class_shares(statistics)
@@ -145,16 +129,14 @@ class BalanceReport:
                 areas = [rows[index][key] for key in area_keys] if rows else []
                 weights = [effect.weights[index] for effect in self.effects]
                 numbers = (counts.pixel_counts[index], shares[index], counts.image_counts[index], inside[index])
-                writer.writerow([split, name, *numbers, *areas, *weights])
-        return file.getvalue()
+                lines.append([split, name, *numbers, *areas, *weights])
+        return Table(headings, lines).csv()
 
     def markdown(self) -> str:
         """All tables, the recommendation and the warnings."""
         parts = ["# Class balance", *(f"- {line}" for line in self.summary())]
         for table in self.tables():
-            parts += ["", f"## {table.title}", "", _markdown_row(table.headings)]
-            parts.append("|---|" + "---:|" * (len(table.headings) - 1))
-            parts += [_markdown_row(row) for row in table.rows]
+            parts += ["", f"## {table.title}", "", table.markdown().rstrip()]
         if self.recommendation is not None:
             parts += ["", "## Recommended", "", self.recommendation.reason, "", "```yaml"]
             parts += [self.recommendation.yaml().rstrip(), "```"]
@@ -164,29 +146,8 @@ class BalanceReport:
 
     def html(self) -> str:
         """One page with everything, pictures included; it loads nothing from anywhere."""
-        parts = [f"<h1>Class balance</h1><ul>{_items(self.summary())}</ul>"]
-        if self.warnings:
-            parts.append(f'<section class="warnings"><h2>Warnings</h2><ul>{_items(self.warnings)}</ul></section>')
-        if self.recommendation is not None:
-            reason, yaml = html.escape(self.recommendation.reason), html.escape(self.recommendation.yaml())
-            parts.append(f"<section><h2>Recommended class weights</h2><p>{reason}</p><pre>{yaml}</pre></section>")
-        for name, picture in self.charts().items():
-            data = base64.b64encode(picture).decode()
-            parts.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
-        parts += [self._html_table(table) for table in self.tables()]
-        return PAGE.format(style=STYLE, body="\n".join(parts))
-
-    def _html_table(self, table: Table) -> str:
         colours = dict(zip(self.labels.names, self.labels.colours, strict=True))
-        head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings)
-        rows = []
-        for first, *cells in table.rows:
-            colour = colours.get(first)
-            swatch = f'<i style="background:rgb{colour}"></i>' if colour else ""
-            cells_text = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            rows.append(f"<tr><th>{swatch}{html.escape(first)}</th>{cells_text}</tr>")
-        body = "\n".join(rows)
-        return f"<section><h2>{html.escape(table.title)}</h2><table><tr>{head}</tr>\n{body}</table></section>"
+        return render("data_tools.balance", "report.html", report=self, colours=colours)
 
     def _class_table(self, split: str, statistics: MaskStatistics) -> Table:
         counts, components = statistics.counts, statistics.component_rows()
@@ -201,7 +162,7 @@ class BalanceReport:
             if components is not None:
                 row += tuple(f"{number:,}" for number in components[index].values())
             rows.append(row)
-        return Table(f"{split}: {counts.num_images:,} masks", headings, rows)
+        return Table(headings, rows, f"{split}: {counts.num_images:,} masks")
 
     def _weight_table(self) -> Table:
         rows = [
@@ -210,16 +171,15 @@ class BalanceReport:
         ]
         rows.append(("max / min", *(f"{effect.ratio:.4g}" for effect in self.effects)))
         rows.append(("variance factor", *(f"{effect.variance_factor:.3g}" for effect in self.effects)))
-        return Table(f"class weights by scheme, normalised to {self.normalize}", self._scheme_headings(), rows)
+        return Table(self._scheme_headings(), rows, f"class weights by scheme, normalised to {self.normalize}")
 
     def _effect_table(self) -> Table:
         rows = [
             (name, *(f"{100 * effect.loss_shares[index]:.2f}" for effect in self.effects))
             for index, name in enumerate(self.labels.names)
         ]
-        return Table(
-            "share of the loss in % by scheme, while all pixels have the same loss", self._scheme_headings(), rows
-        )
+        title = "share of the loss in % by scheme, while all pixels have the same loss"
+        return Table(self._scheme_headings(), rows, title)
 
     def _scheme_headings(self) -> tuple[str, ...]:
         return ("class", *(effect.name.replace("_", " ") for effect in self.effects))
@@ -230,7 +190,7 @@ class BalanceReport:
             (name, *(f"{number:,}" for number in row))
             for name, row in zip(names, self.weighted.co_occurrence.tolist(), strict=True)
         ]
-        return Table("masks that contain both classes", ("class", *names), rows)
+        return Table(("class", *names), rows, "masks that contain both classes")
 
     def _richest_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
@@ -238,7 +198,7 @@ class BalanceReport:
             for index in rare_classes(self.weighted.counts)[:RARE_SHOWN]
             for pixels, mask in self.weighted.richest[index]
         ]
-        return Table("masks richest in the rare classes", ("class", "pixels", "mask"), rows)
+        return Table(("class", "pixels", "mask"), rows, "masks richest in the rare classes")
 
 
 def class_shares(statistics: MaskStatistics) -> tuple[np.ndarray, np.ndarray]:
@@ -247,20 +207,3 @@ def class_shares(statistics: MaskStatistics) -> tuple[np.ndarray, np.ndarray]:
     counts = statistics.counts
     total = max(1, int(counts.pixel_counts.sum()))
     return counts.pixel_counts / total, counts.pixel_counts / np.maximum(1, counts.image_pixels)
-
-
-def _markdown_row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _items(lines: list[str]) -> str:
-    return "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Class balance</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""

@@ -6,11 +6,10 @@ browser, so that its opacity is a slider, and void is where nothing lies on the 
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ from PIL import Image
 
 from seg.data.files.images import resize_image, resize_mask
 from seg.labels import LabelSet
+from seg.pictures.pages import render
 
 JPEG_QUALITY = 85
 SHARES_SHOWN = 6  # classes written under a sample, the largest first; the bar has all
@@ -45,6 +45,13 @@ class Card:
     mask: bytes | None = None
     pixels: np.ndarray | None = None
     note: str = ""
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """(C + 1,) float64: of each class, then of void; None where the mask cannot be read."""
+        if self.pixels is None or self.size is None:
+            return None
+        return self.pixels / (self.size[0] * self.size[1])
 
 
 def image_jpeg(image: np.ndarray, side: int) -> bytes:
@@ -103,83 +110,25 @@ def page(title: str, subtitle: str, labels: LabelSet, cards: Sequence[Card], hig
         cards: What to show, in order.
         highlight: A class whose share is written first on every card.
     """
-    rules, articles = [], []
-    for place, card in enumerate(cards):
-        for letter, kind, data in (("i", "jpeg", card.image), ("m", "png", card.mask)):
-            if data is not None:
-                rules.append(f".{letter}{place}{{background-image:url(data:image/{kind};base64,{_base64(data)})}}")
-        articles.append(_article(place, card, labels, highlight))
-    return _PAGE.format(
-        title=html.escape(title),
-        subtitle=html.escape(subtitle),
-        legend=_legend(labels, cards),
-        style=_STYLE,
-        pictures="\n".join(rules),
-        cards="\n".join(articles),
-        script=_SCRIPT,
+    sizes = [(card.pixels, card.size) for card in cards if card.pixels is not None and card.size is not None]
+    pixels = sum((found for found, _ in sizes), start=np.zeros(labels.num_classes + 1, np.int64))
+    return render(
+        "data_tools.checks",
+        "contact_sheet.html",
+        title=title,
+        subtitle=subtitle,
+        labels=labels,
+        cards=cards,
+        order=partial(_order, highlight=highlight),
+        total=pixels / max(1, sum(height * width for _, (height, width) in sizes)),
+        shown=SHARES_SHOWN,
     )
 
 
-def _article(place: int, card: Card, labels: LabelSet, highlight: int | None) -> str:
-    size = f"{card.size[0]} &times; {card.size[1]}" if card.size else "not shown"
-    head = f"<h2>{html.escape(card.name)}</h2><p class=meta>{html.escape(card.split)} &middot; {size}</p>"
-    note = f"<p class=note>{html.escape(card.note)}</p>" if card.note else ""
-    ratio = f"aspect-ratio:{card.size[1]}/{card.size[0]}" if card.size else ""
-    image = f"pic i{place}" if card.image is not None else "pic none"
-    layer = f"<div class='layer m{place}'></div>" if card.mask is not None else ""
-    panels = "".join(
-        f"<div class='{classes}' data-kind='{kind}' style='{ratio}' title='{kind}: click to enlarge'>{inner}</div>"
-        for kind, classes, inner in (
-            ("image", image, ""),
-            ("mask", "pic void", layer),
-            ("overlay", f"{image} over", layer),
-        )
-    )
-    return f"<article>{head}{note}<div class=row>{panels}</div>{_shares(card, labels, highlight)}</article>"
-
-
-def _shares(card: Card, labels: LabelSet, highlight: int | None) -> str:
-    """A bar of all classes unless they overlap, and the largest in words; void last."""
-    if card.pixels is None or card.size is None:
-        return ""
-    shares = card.pixels / (card.size[0] * card.size[1])
+def _order(shares: np.ndarray, highlight: int | None) -> list[int]:
+    """The classes that occur, the largest share first, but the highlighted one before all, even if it is absent."""
     order = [index for index in np.argsort(-shares[:-1], kind="stable").tolist() if shares[index]]
-    if highlight is not None:
-        order = [highlight, *(index for index in order if index != highlight)]
-    bar = "".join(
-        f"<i style='width:{100 * shares[index]:.3f}%;background:rgb{labels.colours[index]}'"
-        f" title='{html.escape(labels.names[index], quote=True)} {shares[index]:.2%}'></i>"
-        for index in sorted(order)
-        if shares[index]
-    )
-    words = [
-        f"<span>{_swatch(labels.colours[index])}{html.escape(labels.names[index])} {shares[index]:.2%}</span>"
-        for index in order[:SHARES_SHOWN]
-    ]
-    if len(order) > SHARES_SHOWN:
-        words.append(f"<span>and {len(order) - SHARES_SHOWN} more</span>")
-    if shares[-1]:
-        words.append(f"<span><b class='swatch void'></b>void {shares[-1]:.2%}</span>")
-    drawn = "" if labels.multi_label else f"<div class=bar>{bar}</div>"
-    return f"{drawn}<p class=shares>{''.join(words)}</p>"
-
-
-def _legend(labels: LabelSet, cards: Sequence[Card]) -> str:
-    total, size = np.zeros(labels.num_classes + 1, np.int64), 0
-    for card in cards:
-        if card.pixels is not None and card.size is not None:
-            total += card.pixels
-            size += card.size[0] * card.size[1]
-    shares = total / max(1, size)
-    entries = [
-        f"<span>{_swatch(colour)}{html.escape(name)} <small>{share:.2%}</small></span>"
-        for name, colour, share in zip(labels.names, labels.colours, shares[:-1], strict=True)
-    ]
-    return "".join(entries) + f"<span><b class='swatch void'></b>void <small>{shares[-1]:.2%}</small></span>"
-
-
-def _swatch(colour: tuple[int, int, int]) -> str:
-    return f"<b class=swatch style='background:rgb{tuple(colour)}'></b>"
+    return order if highlight is None else [highlight, *(index for index in order if index != highlight)]
 
 
 def _reduced(image: np.ndarray, side: int) -> np.ndarray:
@@ -190,89 +139,3 @@ def _fitted(size: tuple[int, ...], side: int) -> tuple[int, int]:
     """(height, width), the longer at most `side`, neither below 1."""
     scale = min(1.0, side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-_STYLE = """
-:root { --opacity: .5 }
-* { box-sizing: border-box }
-body { font: 14px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 110rem; padding: 1rem 1.2rem; color: #222 }
-h1 { font-size: 1.3rem; margin: 0 }
-header > p { margin: .1rem 0 .6rem; color: #555 }
-nav { position: sticky; top: 0; z-index: 1; background: #fff; padding: .5rem 0; border-bottom: 1px solid #ddd;
-  display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; align-items: center; max-height: 30vh; overflow-y: auto }
-nav label { margin-left: auto; display: flex; align-items: center; gap: .5rem }
-small { color: #666 }
-span { white-space: nowrap }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(36rem, 100%), 1fr)); gap: 1.4rem 1.6rem;
-  margin-top: 1rem }
-article { min-width: 0 }
-h2 { font-size: .95rem; font-weight: 600; margin: 0; overflow-wrap: anywhere }
-.meta { margin: 0 0 .3rem; color: #666 }
-.note { margin: 0 0 .3rem; background: #fff6dd; border-left: 4px solid #e0a800; padding: .15rem .5rem;
-  overflow-wrap: anywhere }
-.row { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: .4rem }
-.pic { position: relative; background: #eee center / contain no-repeat; cursor: zoom-in; min-height: 4rem }
-.pic.none::before { content: "not readable"; position: absolute; inset: 0; display: grid; place-items: center;
-  color: #a33 }
-.layer { position: absolute; inset: 0; background: center / contain no-repeat; image-rendering: pixelated }
-.over .layer { opacity: var(--opacity) }
-.void { background: repeating-conic-gradient(#ddd 0 25%, #fff 0 50%) 0 0 / 12px 12px }
-.bar { display: flex; height: .5rem; margin: .35rem 0 .15rem; background: #fff; border: 1px solid #bbb }
-.bar i { display: block; height: 100% }
-.shares { margin: 0; display: flex; flex-wrap: wrap; gap: 0 .9rem }
-.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border: 1px solid #888 }
-.swatch.void { background-size: 6px 6px }
-dialog { border: 0; padding: 0; background: #111; color: #eee; width: 96vw; height: 96vh; max-width: none;
-  max-height: none; overflow: hidden }
-dialog::backdrop { background: #000c }
-dialog .pic { width: 100%; height: calc(100% - 2rem); cursor: zoom-out; background-color: transparent;
-  image-rendering: pixelated; aspect-ratio: auto !important }
-dialog .pic.void { background: #111 }
-dialog p { margin: 0; padding: .35rem .8rem; height: 2rem; white-space: nowrap; overflow: hidden }
-"""
-_SCRIPT = """
-const cards = [...document.querySelectorAll("article")], box = document.querySelector("dialog");
-const kinds = ["image", "mask", "overlay"];
-let at = 0, kind = "overlay";
-document.querySelector("#opacity").oninput = e =>
-  document.documentElement.style.setProperty("--opacity", e.target.value / 100);
-function show() {
-  const picture = cards[at].querySelector(`[data-kind=${kind}]`).cloneNode(true);
-  const line = document.createElement("p");
-  const name = cards[at].querySelector("h2").textContent, keys = "arrows: other samples, 1 2 3: image, mask, overlay";
-  line.textContent = `${name} \\u2013 ${kind} (${at + 1} of ${cards.length}; ${keys})`;
-  picture.onclick = () => box.close();
-  box.replaceChildren(line, picture);
-  if (!box.open) box.showModal();
-}
-cards.forEach((card, place) => card.querySelectorAll(".pic").forEach(p => p.onclick = () => {
-  at = place; kind = p.dataset.kind; show();
-}));
-addEventListener("keydown", e => {
-  if (!box.open) return;
-  if (e.key === "ArrowRight" || e.key === "ArrowLeft")
-    at = (at + (e.key === "ArrowRight" ? 1 : cards.length - 1)) % cards.length;
-  else if ("123".includes(e.key)) kind = kinds[e.key - 1];
-  else return;
-  e.preventDefault(); show();
-});
-"""
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>{style}</style><style>
-{pictures}
-</style></head>
-<body><header><h1>{title}</h1><p>{subtitle}</p></header>
-<nav>{legend}<label>overlay <input id=opacity type=range min=0 max=100 value=50></label></nav>
-<main>
-{cards}
-</main><dialog></dialog>
-<script>{script}</script></body></html>
-"""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from data_tools.checks.dataset import CheckReport
 from data_tools.checks.findings import KINDS, Finding, Grade
+from seg.tables import Table
 
 FORMAT = 1  # of the JSON; raise it when a key changes its meaning
 
@@ -32,11 +32,13 @@ def _some(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def rows(report: CheckReport) -> Iterator[tuple[str, str, str, str, str]]:
-    """(grade, kind, findings, meaning, advice) of each kind found, the worst first."""
+def kinds_table(report: CheckReport) -> Table:
+    """Each kind found, the worst first: how often, what it means and what to do."""
+    rows = []
     for kind, findings in report.by_kind().items():
         about = KINDS[kind]
-        yield str(about.grade), kind, f"{len(findings):,}", about.meaning, about.advice
+        rows.append((str(about.grade), kind, f"{len(findings):,}", about.meaning, about.advice))
+    return Table(("grade", "kind", "findings", "meaning", "what to do"), rows, left=(0, 1, 3, 4))
 
 
 def to_json(report: CheckReport) -> dict[str, Any]:
@@ -66,8 +68,7 @@ def markdown(report: CheckReport, shown: int) -> str:
     """A table of the kinds, then up to `shown` findings of each."""
     parts = ["# Dataset check", "", summary(report) + "."]
     if report.findings:
-        parts += ["", "| grade | kind | findings | meaning | what to do |", "|---|---|---:|---|---|"]
-        parts += ["| " + " | ".join(row) + " |" for row in rows(report)]
+        parts += ["", kinds_table(report).markdown().rstrip()]
     for kind, findings in report.by_kind().items():
         parts += ["", f"## {kind}", ""]
         parts += [f"- {_escaped(finding_line(finding))}" for finding in findings[:shown]]

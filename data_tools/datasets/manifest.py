@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import SPLITS, Sample
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
+from seg.tables import Table
 
 TILE_COLUMNS = ("image", "mask", "group", "tile_row", "tile_col", "row", "col", "height", "width")
 
@@ -199,10 +199,10 @@ def write_manifest(path: Path, pool: Pool, assignment: Assignment) -> list[str]:
             left_out.append((name, image, mask, group))
         else:
             rows.append((image, mask, assignment.names[split], group))
-    write_bytes(path, _csv(("image", "mask", "split", "group"), rows))
+    write_bytes(path, Table(("image", "mask", "split", "group"), rows).csv().encode())
     beside = path.with_suffix(".left_out.csv")
     if left_out:
-        write_bytes(beside, _csv(("image", "mask", "group"), [row[1:] for row in left_out]))
+        write_bytes(beside, Table(("image", "mask", "group"), [row[1:] for row in left_out]).csv().encode())
     else:
         beside.unlink(missing_ok=True)  # of a manifest that is replaced
     return [row[0] for row in left_out]
@@ -232,14 +232,6 @@ def read_tiles(path: Path) -> Pool:
         raise DataError(f"{path}: a tile has no mask, allowed: tiles of pairs")
     samples = [Sample(path.parent / row["image"], path.parent / row["mask"], row["group"]) for row in rows]
     return Pool(samples, path.parent, numbers[:, :2], tuple(row["group"] for row in rows), numbers[:, 2:])
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
 
 
 def _check(pool: Pool, splits: np.ndarray, names: Sequence[str]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from seg.data.files.storage import File, write_bytes
+from seg.data.files.storage import File, written_whole
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, StoredEncoding, read_mask, read_mask_and_moved
 from seg.errors import DataError
@@ -49,12 +47,9 @@ def convert_mask(
         content = writing.encode(mask, labels)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write_bytes(temporary, content)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as temporary:
+        temporary.write_bytes(content)
         if not np.array_equal(read_mask(temporary, labels, writing), mask):
             raise DataError(f"{source}: as '{writing.name}' it does not read back to the same classes; nothing written")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Conversion(mask_pixels(mask, labels), moved)

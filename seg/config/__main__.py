@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from seg.config.tree import Config
+from seg.data.files.storage import written_whole
 from seg.errors import ConfigError, run_command
 
 
@@ -20,10 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def write() -> None:
-        temporary = args.out.with_name(f"{args.out.name}.tmp")
         try:
-            temporary.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, args.out)
+            with written_whole(args.out) as temporary:
+                temporary.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{args.out}: cannot be written: {error.strerror}") from None
 

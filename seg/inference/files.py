@@ -22,10 +22,9 @@ from seg.data.samples.slices import volume_slices
 from seg.data.views.preprocessing import Preprocessing
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
+from seg.pictures.overlay import overlay
 
 OVERVIEW = 2048  # pixels a side, at most, of the overlay of a raster
-
-Overlay = Callable[[np.ndarray, np.ndarray, LabelSet], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class FilePredictor:
         model: From (N, H, W, B) float32 to logits.
         preprocessing: The run's.
         labels: The classes.
-        overlay: Draws a picture, a mask and the classes' colours (seg.pictures.overlay.overlay).
         out: Folder for the results.
         tile: Larger images are predicted in tiles of this side.
         overlap: Pixels that neighbouring tiles share.
@@ -48,7 +46,6 @@ class FilePredictor:
     model: Any
     preprocessing: Preprocessing
     labels: LabelSet
-    overlay: Overlay
     out: Path
     tile: int
     overlap: int
@@ -121,4 +118,4 @@ class FilePredictor:
         write_nifti(self.out / "masks" / f"{stem(path)}.nii.gz", mask, like=path)
 
     def _draw(self, path: Path, picture: np.ndarray, mask: np.ndarray) -> None:
-        write_png(self.out / "overlays" / f"{stem(path)}.png", self.overlay(picture, mask, self.labels))
+        write_png(self.out / "overlays" / f"{stem(path)}.png", overlay(picture, mask, self.labels))

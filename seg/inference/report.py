@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from seg.data.files.storage import write_bytes
 from seg.metrics.iou import PER_CLASS, Scores
+from seg.tables import Table
 
 CLASS_COLUMNS = (
     *PER_CLASS,
@@ -27,16 +26,13 @@ CLASS_COLUMNS = (
 )
 
 
-def scores_table(scores: Scores, class_names: Sequence[str], title: str) -> Table:
+def scores_table(scores: Scores, class_names: Sequence[str], title: str) -> RichTable:
     """Per-class IoU, Dice, precision, recall and support, the mean IoU below with how many classes it averages."""
-    table = Table(title=title, caption=mean_iou_line(scores), caption_justify="left", title_justify="left")
-    table.add_column("class")
-    for column in ("IoU", "Dice", "precision", "recall", "pixels"):
-        table.add_column(column, justify="right")
+    rows = []
     for index, name in enumerate(class_names):
         values = [shown(getattr(scores, column)[index]) for column in PER_CLASS]
-        table.add_row(name, *values, f"{scores.support[index]:,}")
-    return table
+        rows.append([name, *values, f"{scores.support[index]:,}"])
+    return _drawn(("class", "IoU", "Dice", "precision", "recall", "pixels"), rows, title, mean_iou_line(scores))
 
 
 def mean_iou_line(scores: Scores) -> str:
@@ -45,17 +41,15 @@ def mean_iou_line(scores: Scores) -> str:
     return f"mean IoU {shown(scores.mean_iou)} over {classes}, pixel accuracy {shown(scores.pixel_accuracy)}"
 
 
-def results_table(content: Mapping[str, Any], title: str) -> Table:
+def results_table(content: Mapping[str, Any], title: str) -> RichTable:
     """The per-class scores of an evaluation with the interval of the IoU; overall scores below."""
-    table = Table(title=title, caption=overall_line(content), caption_justify="left", title_justify="left")
-    table.add_column("class")
-    for column in ("IoU", "95 % interval", "Dice", "precision", "recall", "boundary F1", "pixels"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, row in content["classes"].items():
         values = [shown(row[key]) for key in ("dice", "precision", "recall", "boundary_f1")]
         interval = interval_text(row["intervals"]["iou"])
-        table.add_row(name, shown(row["iou"]), interval, *values, f"{row['support']:,}")
-    return table
+        rows.append([name, shown(row["iou"]), interval, *values, f"{row['support']:,}"])
+    headings = ("class", "IoU", "95 % interval", "Dice", "precision", "recall", "boundary F1", "pixels")
+    return _drawn(headings, rows, title, overall_line(content))
 
 
 def overall_line(content: Mapping[str, Any]) -> str:
@@ -70,16 +64,15 @@ def overall_line(content: Mapping[str, Any]) -> str:
     )
 
 
-def rules_table(rules: Sequence[Mapping[str, Any]]) -> Table:
+def rules_table(rules: Sequence[Mapping[str, Any]]) -> RichTable:
     """What each correction does: a row a rule."""
-    table = Table(title="with and without corrections", title_justify="left")
-    table.add_column("rule")
     columns = ("mean_iou", "pixel_accuracy", "expected_calibration_error", "cross_entropy")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for rule in rules:
-        table.add_row(rule["rule"], *(shown(rule[column]) for column in columns))
-    return table
+    rows = [[rule["rule"], *(shown(rule[column]) for column in columns)] for rule in rules]
+    return _drawn(["rule", *(column.replace("_", " ") for column in columns)], rows, "with and without corrections")
+
+
+def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, caption: str | None = None) -> RichTable:
+    return Table(headings, rows).rich(title=title, caption=caption, caption_justify="left", title_justify="left")
 
 
 def difference_lines(against: Mapping[str, Any]) -> list[str]:
@@ -102,7 +95,7 @@ def write_report(
     folder: Path,
     content: Mapping[str, Any],
     page: str,
-    images: Iterable[Sequence[Any]],
+    images: Table,
     charts: Mapping[str, bytes],
 ) -> None:
     """Writes metrics.json, metrics.csv, per_image.csv, report.html and the charts, each in one step.
@@ -111,38 +104,33 @@ def write_report(
         folder: Made if it is not there.
         content: What was evaluated, and `seg.inference.results.split_results`.
         page: `seg.inference.page.report_page` of the same.
-        images: Rows of per_image.csv, the head first.
+        images: Of per_image.csv.
         charts: PNG pictures by file name, without the suffix.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_bytes(folder / "metrics.json", text.encode())
-    write_bytes(folder / "metrics.csv", _csv(_class_rows(content)).encode())
-    write_bytes(folder / "per_image.csv", _csv(images).encode())
+    write_bytes(folder / "metrics.csv", _class_table(content).csv().encode())
+    write_bytes(folder / "per_image.csv", images.csv().encode())
     for name, png in charts.items():
         write_bytes(folder / f"{name}.png", png)
     write_bytes(folder / "report.html", page.encode())
 
 
-def _class_rows(content: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
+def _class_table(content: Mapping[str, Any]) -> Table:
     """A row a class with its scores, the ends of their intervals, and the differences from the other run."""
     against = content.get("against")
     ends = [f"{key}_{end}" for key in PER_CLASS for end in ("low", "high")]
     compared = [f"{key}_{part}" for key in PER_CLASS for part in ("difference", "difference_low", "difference_high")]
-    yield ["class", *CLASS_COLUMNS, *ends, *(compared if against else [])]
+    rows = []
     for name, row in content["classes"].items():
         values = [row[column] for column in CLASS_COLUMNS]
         values += [value for key in PER_CLASS for value in row["intervals"][key]]
         if against:
             entries = against["rules"][-1]["classes"][name]
             values += [value for key in PER_CLASS for value in (entries[key]["difference"], *entries[key]["interval"])]
-        yield [name, *("" if value is None else value for value in values)]
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+        rows.append([name, *values])
+    return Table(["class", *CLASS_COLUMNS, *ends, *(compared if against else [])], rows)
 
 
 def interval_text(bounds: Sequence[float | None], signed: bool = False) -> str:

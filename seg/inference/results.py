@@ -13,6 +13,7 @@ from seg.metrics.boundary import boundary_scores
 from seg.metrics.calibration import expected_calibration_error
 from seg.metrics.iou import OVERALL, PER_CLASS, score_sums
 from seg.metrics.objects import FOUND_SHARE, size_names
+from seg.tables import Table
 
 SEED = 0  # of the bootstrap: the same intervals in every evaluation
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the images' scores
@@ -87,13 +88,15 @@ def differences(
     return rows
 
 
-def image_rows(scores: RuleScores, class_names: Sequence[str], names: Sequence[str], groups: Sequence[str]) -> Any:
-    """The rows of per_image.csv, the head first: name, group, pixel accuracy, mean IoU and each class's IoU."""
+def image_table(scores: RuleScores, class_names: Sequence[str], names: Sequence[str], groups: Sequence[str]) -> Table:
+    """per_image.csv: name, group, pixel accuracy, mean IoU and each class's IoU."""
     found = score_sums(scores.sums)
-    yield ["image", "group", "pixel_accuracy", "mean_iou", *(f"iou/{name}" for name in class_names)]
+    headings = ["image", "group", "pixel_accuracy", "mean_iou", *(f"iou/{name}" for name in class_names)]
+    rows = []
     for index, (name, group) in enumerate(zip(names, groups, strict=True)):
         values = [found["pixel_accuracy"][index], found["mean_iou"][index], *found["iou"][index]]
-        yield [name, group, *("" if np.isnan(value) else float(value) for value in values)]
+        rows.append([name, group, *("" if np.isnan(value) else float(value) for value in values)])
+    return Table(headings, rows)
 
 
 def telling_images(sums: np.ndarray, index: int) -> dict[str, int]:

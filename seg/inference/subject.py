@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from seg.inference.scoring import RuleScores, Scoring, fit_rules, score_split
 from seg.inference.settings import Settings
 from seg.metrics.bootstrap import group_sums
 from seg.metrics.iou import score_sums
+from seg.pictures.panels import Tile, panel
 
 RARE_SHOWN = 10  # rare classes with pictures, of 150 perhaps
 
@@ -176,14 +177,13 @@ class Subject:
             content["classes"][name] |= {"share": share, "weight": weight}
         return content
 
-    def pictures(self, predictor: Predictor, scores: RuleScores, draw: Callable[..., np.ndarray]) -> Iterator[Picture]:
+    def pictures(self, predictor: Predictor, scores: RuleScores) -> Iterator[Picture]:
         """The worst, the median and the best image of each rare class, of large rasters their middle, predicted once
         more: the predictions of a whole split would not fit in memory.
 
         Args:
             predictor: The run's model.
             scores: Of the rule to draw.
-            draw: From image, labels, prediction, label set and the class in focus to a picture (H, W, 3) uint8.
         """
         from seg.data.batches.loading import load_view
 
@@ -195,7 +195,7 @@ class Subject:
                 view = middle_view(self.samples[number], preprocessing)
                 image, inputs, mask = load_view(view, labels, encoding, preprocessing)
                 logits = predictor(inputs[None])[0]
-                picture = draw(image, mask, self._decided(logits, scores), labels, index)
+                picture = panel(Tile(image, mask, self._decided(logits, scores), ""), labels, index)
                 yield Picture(labels.names[index], which, f"IoU {iou[number, index]:.3f}, {names[number]}", picture)
 
     def _decided(self, logits: np.ndarray, scores: RuleScores) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from seg.balance.advisor import SchemeEffect
 from seg.balance.counts import ClassCounts
 from seg.labels import Colour
+from seg.pictures.figures import figure_png, new_figure, paint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
     axes.barh(
         range(counts.num_classes),
         counts.pixel_counts.tolist(),
-        color=[tuple(value / 255 for value in colour) for colour in colours],
+        color=paint(colours),
         edgecolor="0.3",
         linewidth=0.6,
     )
@@ -56,7 +56,7 @@ def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
     axes.set_xlabel("labelled pixels (logarithmic)")
     imbalance = f"commonest to rarest {present.max() / present.min():,.0f} : 1"
     axes.set_title(f"Class frequencies of {counts.num_images:,} masks, {imbalance}")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes:
@@ -76,7 +76,7 @@ def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes
     axes.set_xlabel("class weight (logarithmic)")
     axes.set_title("Class weights by scheme")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def share_chart(
@@ -95,15 +95,12 @@ def share_chart(
     Raises:
         DataError: No pixel is labelled.
     """
-    from matplotlib.figure import Figure
-
     shares = counts.frequencies
     order = np.argsort(shares, kind="stable")
     names = [counts.names[index] for index in order]
-    paint = [tuple(value / 255 for value in colours[index]) for index in order]
     per_class = min(INCHES_PER_CLASS, MOST_INCHES / len(names))
     height = max(LEAST_INCHES, INCHES_AROUND + per_class * len(names))
-    figure = Figure(figsize=(7.2, height), dpi=100, layout="constrained")
+    figure = new_figure(7.2, height, dpi=100)
     columns = [(shares[order], "share of the pixels (logarithmic)", lambda value: f"{value:.3%}")]
     if weights is not None:
         columns.append((np.asarray(weights)[order], "class weight", lambda value: f"{value:.2f}"))
@@ -112,7 +109,13 @@ def share_chart(
         axes = figure.add_subplot(1, len(columns), number + 1)
         present = values[values > 0]
         left = present.min() / 5 if number == 0 and present.size else 0.0
-        axes.barh(range(len(names)), np.maximum(values, left), color=paint, edgecolor="0.3", linewidth=0.5)
+        axes.barh(
+            range(len(names)),
+            np.maximum(values, left),
+            color=paint(colours[index] for index in order),
+            edgecolor="0.3",
+            linewidth=0.5,
+        )
         for row, value in enumerate(values):
             place = (max(float(value), left), row)
             axes.annotate(shown(value), place, (3, 0), textcoords="offset points", va="center", fontsize=fontsize)
@@ -130,7 +133,7 @@ def share_chart(
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=10)
-    return _png(figure), round(7.2 * 100), round(height * 100)
+    return figure_png(figure), round(7.2 * 100), round(height * 100)
 
 
 def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> bytes:
@@ -152,27 +155,14 @@ def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> byte
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axes, label="of the row's masks", format=lambda x, _: f"{x:.0%}")
     axes.set_title("Classes that occur together")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -> tuple[Figure, Axes]:
     """A figure with one row a class, the first on top."""
-    # Here and not above: the import takes longer than the count of a small dataset. No pyplot: it picks a backend by
-    # the display, and keeps every figure alive.
-    from matplotlib.figure import Figure
-
-    height = max(LEAST_INCHES, INCHES_AROUND + INCHES_PER_CLASS * len(names))
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure = new_figure(width, max(LEAST_INCHES, INCHES_AROUND + INCHES_PER_CLASS * len(names)))
     axes = figure.add_subplot()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(spines)
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()

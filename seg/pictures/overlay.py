@@ -7,24 +7,43 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from seg.labels import Colour, LabelSet
-from seg.pictures.multi_label_overlay import colourise_planes
+from seg.labels import VOID_COLOUR, Colour, LabelSet
 
 LEGEND_ROW = 20  # pixels; fits the font below
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+STRIPE = 4  # pixels: wide enough to tell two colours apart, narrow enough to show in a small object
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 def colourise(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """The class colours of a mask.
+    """The class colours of a mask; where m classes overlap, diagonal stripes show all m in turn.
 
     Args:
-        mask: (H, W) uint8 class indices or void; or (H, W, K) of classes that may overlap, see `colourise_planes`.
+        mask: (H, W) uint8 class indices or void; or (H, W, K) of 0, 1 and void, of classes that may overlap.
         labels: Whose colours; void and every value that is no class become black.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    return colourise_planes(mask, labels) if mask.ndim == 3 else labels.colour_table()[mask]
+    return _colourise_planes(mask, labels) if mask.ndim == 3 else labels.colour_table()[mask]
+
+
+def _colourise_planes(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Colours so exact that a legend holds wherever classes overlap. The border of each class is drawn in its colour
+    besides the stripes, the class of fewest pixels last, so that small things stay whole."""
+    present = mask == 1
+    number = present.sum(axis=-1)  # (H, W): m
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    turn = (x + y) // STRIPE % np.maximum(number, 1) + 1  # which of a pixel's classes is shown, from 1 to m
+    shown = (np.cumsum(present, axis=-1) == turn[..., None]) & present
+    index = np.where(number > 0, shown.argmax(axis=-1), labels.num_classes)
+    picture = np.array([*labels.colours, VOID_COLOUR], np.uint8)[index]
+    for k in np.argsort(-present.sum(axis=(0, 1)), kind="stable"):
+        plane = present[..., k].astype(np.uint8)
+        # Outside counts as the class: an image's edge is no border of what goes on beyond it.
+        inner = cv2.erode(plane, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+        picture[(plane != 0) & (inner == 0)] = labels.colours[k]
+    return picture
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, opacity: float = 0.5) -> np.ndarray:

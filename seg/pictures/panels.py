@@ -60,11 +60,6 @@ def panel(tile: Tile, labels: LabelSet, focus: int | None = None) -> np.ndarray:
     return np.vstack([head, row, classes, colour_legend(meaning, row.shape[1])])
 
 
-def panel_of(picture: np.ndarray, mask: np.ndarray, prediction: np.ndarray, labels: LabelSet, focus: int) -> np.ndarray:
-    """`panel` without a caption."""
-    return panel(Tile(picture, mask, prediction, ""), labels, focus)
-
-
 def error_map(
     picture: np.ndarray, mask: np.ndarray, prediction: np.ndarray, labels: LabelSet, focus: int | None = None
 ) -> tuple[np.ndarray, list[tuple[str, Colour]]]:

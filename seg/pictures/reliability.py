@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-DPI = 120
+from seg.pictures.figures import figure_png, new_figure
 
 
 def reliability_png(rules: Sequence[Mapping[str, Any]]) -> bytes:
@@ -19,7 +18,7 @@ def reliability_png(rules: Sequence[Mapping[str, Any]]) -> bytes:
         rules: As in `seg.inference.results.split_results`: `rule`, `expected_calibration_error` and `reliability` with
             lists `pixels`, `confidence` and `accuracy` of one number a bin, None where it is empty.
     """
-    figure = _figure(max(4.0, 3.2 * len(rules)), 4.2)
+    figure = new_figure(max(4.0, 3.2 * len(rules)), 4.2)
     panels = figure.subplots(2, len(rules), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for column, rule in enumerate(rules):
         pixels = np.array(rule["reliability"]["pixels"], np.float64)
@@ -40,20 +39,4 @@ def reliability_png(rules: Sequence[Mapping[str, Any]]) -> bytes:
         lower.set_xlabel("confidence", fontsize=9)
     panels[0, 0].set_ylabel("share of pixels that are right", fontsize=9)
     panels[1, 0].set_ylabel("share of pixels", fontsize=9)
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> Any:
-    # No pyplot: it picks a backend by the display, and keeps every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
+    return figure_png(figure)

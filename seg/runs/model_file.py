@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg.data.files.storage import written_whole
 from seg.data.views.preprocessing import Preprocessing, ValueRange
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -38,12 +38,11 @@ def save_model(model: keras.Model, path: Path, description: str | None = None) -
         path: A .keras file.
         description: What `describe` gave; None: the file has none.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    model.save(temporary)
-    if description is not None:
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(MEMBER, description)
-    os.replace(temporary, path)
+    with written_whole(path, suffix=".keras") as temporary:
+        model.save(temporary)
+        if description is not None:
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(MEMBER, description)
 
 
 def describe(labels: LabelSet, preprocessing: Preprocessing) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from seg.balance import ClassCounts, fingerprint_files
 from seg.balance.pairs import count_pairs, fingerprint_pairs
@@ -16,6 +15,7 @@ from seg.config import Config
 from seg.data.samples.pairs import Sample
 from seg.data.views.band_statistics import BandStatistics
 from seg.errors import DataError
+from seg.progress import progress_bar
 from seg.runs.run_dir import RunDir
 from seg.training.sampling import Sampling, sampling, sampling_warnings
 
@@ -117,7 +117,7 @@ def count_training(
         return count_classes(config, run, samples, console), kept
     if not wanted and (counted or not config.input.may_miss_pixels(samples)):
         return count_classes(config, run, samples, console), None
-    with Progress(console=console, transient=True) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("counting classes and bands", total=len(samples))
         counts, statistics = count_pairs(
             samples,
@@ -148,14 +148,14 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], consol
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None
         return counts
-    with Progress(console=console, transient=True) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("counting classes", total=len(masks))
         return config.labels.count(masks, root, lambda done, _: bar.update(task, completed=done))
 
 
 def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Sampling | None:
     """The configured sampler and what it makes the training see; None without one."""
-    with Progress(console=console, transient=True) as bar:
+    with progress_bar(console) as bar:
 
         def progress(name: str) -> Callable[[int, int], None]:
             task = bar.add_task(name, total=None)

@@ -17,7 +17,6 @@ from seg.data.views.preprocessing import Preprocessing, ValueRange
 from seg.inference.files import FilePredictor
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
-from seg.pictures.overlay import overlay
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 LABELS = LabelSet.from_names(("ground", "road", "tree"))
@@ -36,7 +35,7 @@ def predictor(out: Path, tile: int = 64, **settings: object) -> FilePredictor:
     axis = settings.pop("axis", None)
     settings = {"resize": None, "value_range": ValueRange((0.0,) * bands, (65535.0,) * bands, clip=True), **settings}
     preprocessing = Preprocessing(bands, max_value=None, mean=(0.5,) * bands, std=(0.25,) * bands, **settings)
-    return FilePredictor(Blur(), preprocessing, LABELS, overlay, out, tile, 20, axis)
+    return FilePredictor(Blur(), preprocessing, LABELS, out, tile, 20, axis)
 
 
 @pytest.mark.parametrize(("shape", "tile", "overlap"), [((150, 97), 64, 20), ((64, 64), 64, 0), ((70, 30), 64, 63)])

@@ -19,6 +19,7 @@ from seg.inference.report import (
 )
 from seg.metrics.iou import scores
 from seg.metrics.posterior import Rule
+from seg.tables import Table
 
 # Rows = labels, columns = predictions; class c neither labelled nor predicted.
 #        a  b  c
@@ -52,7 +53,7 @@ def test_a_mean_over_no_class_is_no_number():
 def test_writes_the_files_and_nothing_else_twice(tmp_path, made_up):
     folder = tmp_path / "evaluation" / "test"
     for content in (made_up(), made_up(num_classes=4)):
-        write_report(folder, content, "<p>page</p>", [["image"], ["0.png"]], {"reliability": b"png"})
+        write_report(folder, content, "<p>page</p>", Table(["image"], [["0.png"]]), {"reliability": b"png"})
     assert {path.name for path in folder.iterdir()} == FILES
     assert json.loads((folder / "metrics.json").read_text()) == content
     assert len(content["classes"]) == 4
@@ -70,7 +71,7 @@ def test_the_csv_has_a_row_a_class_and_leaves_undefined_scores_empty(tmp_path, m
     content = made_up()
     content["classes"] = {"a, b": content["classes"].pop("class 0"), **content["classes"]}
     content["classes"]["class 1"]["precision"] = None
-    write_report(tmp_path, content, "", [], {})
+    write_report(tmp_path, content, "", Table([], []), {})
     rows = read_csv(tmp_path / "metrics.csv")
     assert list(rows[0])[:6] == ["class", "iou", "dice", "precision", "recall", "support"]
     assert rows[0]["class"] == "a, b" and rows[1]["precision"] == ""
@@ -81,7 +82,7 @@ def test_the_csv_has_a_row_a_class_and_leaves_undefined_scores_empty(tmp_path, m
 
 def test_the_csv_has_the_differences(tmp_path, made_up):
     content = made_up(against=True)
-    write_report(tmp_path, content, "", [], {})
+    write_report(tmp_path, content, "", Table([], []), {})
     row = read_csv(tmp_path / "metrics.csv")[1]
     expected = content["against"]["rules"][-1]["classes"]["class 1"]["recall"]
     assert float(row["recall_difference"]) == expected["difference"]
@@ -117,5 +118,5 @@ def test_undefined_numbers_are_dashes():
 
 def test_nan_is_never_written_as_json(tmp_path, made_up):
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
-        write_report(tmp_path, made_up() | {"cross_entropy": math.nan}, "", [], {})
+        write_report(tmp_path, made_up() | {"cross_entropy": math.nan}, "", Table([], []), {})
     assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from seg.inference.results import NO_DIFFERENCE, differences, image_rows, number, split_results, telling_images
+from seg.inference.results import NO_DIFFERENCE, differences, image_table, number, split_results, telling_images
 from seg.metrics.bootstrap import group_sums, intervals
 from seg.metrics.boundary import boundary_scores
 from seg.metrics.calibration import expected_calibration_error
@@ -121,7 +121,8 @@ def test_the_worst_median_and_best_image_of_a_class():
 def test_a_row_an_image(made_up_scores):
     found = made_up_scores()[0]
     found.sums[3, 1] = 0
-    rows = list(image_rows(found, NAMES, [f"{index}.png" for index in range(12)], [*"ab" * 6]))
+    table = image_table(found, NAMES, [f"{index}.png" for index in range(12)], [*"ab" * 6])
+    rows = [table.headings, *table.rows]
     assert rows[0] == ["image", "group", "pixel_accuracy", "mean_iou", "iou/a", "iou/b", "iou/c"]
     assert len(rows) == 13
     assert (rows[4][0], rows[4][1], rows[4][5]) == ("3.png", "b", "")

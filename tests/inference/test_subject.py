@@ -10,7 +10,7 @@ from seg.config import load_config
 from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError
 from seg.inference import subject as module
-from seg.inference.results import image_rows
+from seg.inference.results import image_table
 from seg.inference.settings import Settings
 from seg.inference.subject import Subject, check_comparable, comparison
 
@@ -114,4 +114,4 @@ def test_the_views_of_a_large_raster_are_one_image(subject, monkeypatch):
     scores = subject.scores(subject.predictor(Echo()))[0]
     assert scores.sums[:, :, 1].sum(axis=1).tolist() == [36 + 18, 36, 36]
     assert scores.total.matrix.sum() == 126 and len(subject.results([scores])["classes"]) == 7
-    assert len(list(image_rows(scores, subject.names, subject.image_names(), subject.groups()))) == 1 + 3
+    assert len(image_table(scores, subject.names, subject.image_names(), subject.groups()).rows) == 3

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from seg.labels import LabelSet
-from seg.pictures.multi_label_overlay import STRIPE, colourise_planes
-from seg.pictures.overlay import LEGEND_ROW, colourise, overlay
+from seg.pictures.overlay import LEGEND_ROW, STRIPE, colourise, overlay
 from seg.pictures.panels import GAP, Tile, panel
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -25,13 +24,13 @@ ALL = slice(None)
 
 
 def test_a_class_alone_has_its_colour_and_nothing_is_black():
-    picture = colourise_planes(mask((1, ALL, slice(0, 12))), LABELS)
+    picture = colourise(mask((1, ALL, slice(0, 12))), LABELS)
     assert colours(picture[:, :12]) == {GREEN} and colours(picture[:, 12:]) == {(0, 0, 0)}
 
 
 @pytest.mark.parametrize("classes", [(0, 1), (0, 1, 2)])
 def test_classes_that_overlap_share_the_stripes_evenly(classes):
-    picture = colourise_planes(mask(*((k, ALL, ALL) for k in classes)), LABELS)
+    picture = colourise(mask(*((k, ALL, ALL) for k in classes)), LABELS)
     rows = picture[:, : STRIPE * len(classes)]
     assert colours(rows) == {LABELS.colours[k] for k in classes}
     for k in classes:  # each row has a whole turn of stripes
@@ -39,7 +38,7 @@ def test_classes_that_overlap_share_the_stripes_evenly(classes):
 
 
 def test_a_small_class_in_a_large_one_keeps_its_border():
-    picture = colourise_planes(mask((2, ALL, ALL), (0, slice(8, 14), slice(8, 14))), LABELS)
+    picture = colourise(mask((2, ALL, ALL), (0, slice(8, 14), slice(8, 14))), LABELS)
     for line in (picture[8, 8:14], picture[13, 8:14], picture[8:14, 8], picture[8:14, 13]):
         assert colours(line) == {RED}
     assert colours(picture[9:13, 9:13]) == {RED, BLUE}
@@ -49,7 +48,7 @@ def test_a_small_class_in_a_large_one_keeps_its_border():
 def test_void_is_no_class():
     planes = mask((0, ALL, ALL))
     planes[:12] = 255
-    assert colours(colourise_planes(planes, LABELS)[:12]) == {(0, 0, 0)}
+    assert colours(colourise(planes, LABELS)[:12]) == {(0, 0, 0)}
     image = np.full((24, 24, 3), 100, np.uint8)
     assert colours(overlay(image, planes, LABELS)[:12]) == {(100, 100, 100)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 
 from seg.data.files.rasters import Raster, opened, rasterio_module
 from seg.data.files.reading import reader
-from seg.data.files.storage import File, unreadable
+from seg.data.files.storage import File, unreadable, written_whole
 from seg.errors import DataError
 
 SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
@@ -71,19 +69,18 @@ def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[in
         if not dataset.transform.is_identity:
             profile["transform"] = dataset.transform
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     settings = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
     try:
-        with rasterio_module().open(
-            temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
-        ) as raster:
+        with (
+            written_whole(path) as temporary,
+            rasterio_module().open(
+                temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
+            ) as raster,
+        ):
 
             def write(top: int, rows: np.ndarray) -> None:
                 raster.write(rows, 1, window=rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0]))
 
             yield write
-        os.replace(temporary, path)
     except OSError as error:
         raise unreadable(path, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,12 +147,29 @@ def read_bytes(file: File) -> bytes:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """For whoever writes by name: gives a temporary one, which becomes `path` at the end, or is removed after an error.
+
+    Args:
+        path: The file, which may exist, in a folder that does.
+        suffix: Of the temporary name, for writers that ask for one.
+    """
+    temporary = temporary_name(path, suffix)
+    try:
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
+    """A hidden name beside `path` that nobody else has."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{suffix}")
 
 
 def unreadable(file: File, error: OSError) -> DataError:
