@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_argument("--mask-suffix", metavar="TEXT", help="what a mask's stem has behind its image's")
     rules = parser.add_argument_group("what is found")
     rules.add_argument(
-        "--speck-pixels", type=int, default=Rules.speck_pixels, metavar="K",
-        help="components of fewer than K pixels are specks (default: %(default)s; 0: none is)",
+        "--small-pixels", type=int, default=Rules.small_pixels, metavar="K",
+        help="components of fewer than K pixels are small (default: %(default)s; 0: none is)",
     )  # fmt: skip
     rules.add_argument(
         "--near-bits", type=int, default=Rules.near_bits, metavar="D",
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     survey, labelled = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
     rules = Rules(
         **labelled,
-        speck_pixels=arguments.speck_pixels,
+        small_pixels=arguments.small_pixels,
         near_bits=arguments.near_bits,
         near_correlation=arguments.near_correlation,
     )
@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     for option, least, most in (
-        ("threads", 1, None), ("speck_pixels", 0, None), ("show", 0, None), ("near_bits", 0, MOST_BITS),
+        ("threads", 1, None), ("small_pixels", 0, None), ("show", 0, None), ("near_bits", 0, MOST_BITS),
         ("near_correlation", -1, 1),
     ):  # fmt: skip
         value = getattr(arguments, option)

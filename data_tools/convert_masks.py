@@ -192,12 +192,12 @@ def _print_summary(plan: Plan, good: dict[str, Conversion], existing: int, argum
     pixels = np.sum([one.pixels for one in good.values()], axis=0)
     for name, count in zip([*plan.labels.names, "(void)"], pixels.tolist(), strict=True):
         print(f"  {name:<20} {count:>14,} pixels {count / pixels.sum():>8.3%}")
-    moved = sum(one.moved for one in good.values())
-    if moved:
-        most = max(good, key=lambda name: good[name].moved)
+    snapped = sum(one.snapped for one in good.values())
+    if snapped:
+        most = max(good, key=lambda name: good[name].snapped)
         print(
-            f"{moved:,} pixels ({moved / pixels.sum():.3%}) were moved to the nearest class colour; "
-            f"most of them in {most} ({good[most].moved:,})"
+            f"{snapped:,} pixels ({snapped / pixels.sum():.3%}) were snapped to the nearest class colour; "
+            f"most of them in {most} ({good[most].snapped:,})"
         )
     if arguments.merge:
         print(f"classes were merged: {', '.join(plan.labels.names)}")
@@ -212,8 +212,8 @@ def _to_json(plan: Plan, good: dict[str, Conversion], broken: dict[str, str], ex
         "left_as_they_were": existing,
         "pixels": dict(zip(plan.labels.names, pixels[:-1].tolist(), strict=True)),
         "void_pixels": int(pixels[-1]),
-        "moved_pixels": sum(one.moved for one in good.values()),
-        "files": [{"mask": name, "moved": one.moved} for name, one in good.items()],
+        "snapped_pixels": sum(one.snapped for one in good.values()),
+        "files": [{"mask": name, "snapped": one.snapped} for name, one in good.items()],
         "broken": [{"mask": name, "error": error} for name, error in broken.items()],
     }
 

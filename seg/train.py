@@ -91,9 +91,9 @@ def train(config: Config, run: RunDir) -> None:
         val = config.evaluation_data(splits["val"], preprocessing)
         if not finished(config, log):
             board = tensorboard(config, run, splits["val"], prepared, preprocessing)
-            drawn_by = prepared.sampling.drawn_by if prepared.sampling else None
+            sampler = prepared.sampling.sampler if prepared.sampling else None
             model.fit(
-                config.training_data(splits["train"], len(log), drawn_by, prepared.statistics),
+                config.training_data(splits["train"], len(log), sampler, prepared.statistics),
                 validation_data=val,
                 epochs=config.training.epochs,
                 initial_epoch=len(log),

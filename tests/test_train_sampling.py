@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,10 +16,7 @@ from seg import train
 from seg.balance import ClassCounts
 from seg.training.segmenter import load_segmenter
 
-SAMPLER = (
-    "{images: {name: class_presence}, crops: {share: 0.5, classes: {boat: 1, building: 1}}, "
-    "copy_paste: {classes: {boat: 1}, min_area: 1}}"
-)
+SAMPLER = "{images: {name: class_presence}, crops: {share: 0.5, classes: {boat: 1, building: 1}}}"
 SETTINGS = [f"sampler={SAMPLER}", "pixel_weights=null", "input.crops_per_image=2", "input.cache={name: memory}"]
 
 
@@ -36,15 +34,15 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def test_the_run_keeps_what_it_drew(sampled_run: Path) -> None:
-    stored = json.loads((sampled_run / "realised_frequencies.json").read_text())
+    stored = json.loads((sampled_run / "effective_frequencies.json").read_text())
     counts = ClassCounts.load(sampled_run / "counts.json")  # of the masks as they are
     natural = dict(zip(counts.names, counts.frequencies, strict=True))
     for name, shares in stored["classes"].items():
         assert shares["natural"] == pytest.approx(natural[name])
-    assert stored["classes"]["boat"]["realised"] > natural["boat"]
+    assert stored["classes"]["boat"]["effective"] > natural["boat"]
     weights = json.loads((sampled_run / "class_weights.json").read_text())
-    # inverse_sqrt with mean_one: over the realised shares the mean weight is 1, but for the rounding of counts.
-    mean = sum(weights[name] * shares["realised"] for name, shares in stored["classes"].items())
+    # inverse_sqrt with mean_one: over the effective shares the mean weight is 1, but for the rounding of counts.
+    mean = sum(weights[name] * shares["effective"] for name, shares in stored["classes"].items())
     assert mean == pytest.approx(1, abs=2e-3)
 
 
@@ -53,8 +51,8 @@ def test_tensorboard_has_the_drawn_shares(sampled_run: Path) -> None:
     (event,) = events.Tensors("classes")
     text = event.tensor_proto.string_val[0].decode()
     assert text.startswith("| class | pixels | share | drawn | images | weight |\n|---|---|---|---|---|---|\n| ")
-    stored = json.loads((sampled_run / "realised_frequencies.json").read_text())["classes"]["boat"]
-    assert f"| {stored['realised']:.3%} ± " in text
+    stored = json.loads((sampled_run / "effective_frequencies.json").read_text())["classes"]["boat"]
+    assert f"| {stored['effective']:.3%} ± " in text
 
 
 @pytest.mark.slow
@@ -96,13 +94,16 @@ def _checkpoints() -> type:
 def test_a_class_without_pixels_is_told_before_a_run_is_made(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ["sampler={copy_paste: {classes: {boat: 1}, min_area: 4000}}", "pixel_weights=null"]
+    for mask in (shutil.copytree(tiny_config.parent / "scenes", tmp_path / "scenes") / "masks/train").iterdir():
+        pixels = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(mask), np.where(pixels == 5, 2, pixels))  # the boats are water
+    settings = ["sampler={crops: {share: 0.5, classes: {boat: 1}}}", f"data.root={tmp_path / 'scenes'}"]
+    settings += ["pixel_weights=null"]
     run = tmp_path / "run"
     assert train.main(["--config", str(tiny_config), "--run-dir", str(run), *settings]) == 2
     message = capsys.readouterr().err
     assert message == (
-        "error: sampler.copy_paste.classes: no object of 4000 pixels or more, whole in its image, of boat in 4 "
-        "training masks; allowed: classes that have some\n"
+        "error: sampler.crops.classes: no pixel of boat in 4 training masks; allowed: classes that have some\n"
     )
     assert not run.exists()
 

@@ -70,11 +70,10 @@ class BalanceReport:
         for split, statistics in self.splits.items():
             void, labelled = statistics.counts.void_pixels, int(statistics.counts.pixel_counts.sum())
             lines.append(f"void in {split}: {void:,} of {void + labelled:,} pixels ({void / (void + labelled):.2%})")
-            if statistics.counts.moved_pixels:
-                moved = statistics.counts.moved_pixels
-                lines.append(
-                    f"moved to the nearest class colour in {split}: {moved:,} pixels ({moved / (void + labelled):.2%})"
-                )
+            if statistics.counts.snapped_pixels:
+                snapped = statistics.counts.snapped_pixels
+                share = snapped / (void + labelled)
+                lines.append(f"snapped to the nearest class colour in {split}: {snapped:,} pixels ({share:.2%})")
         if self.recommendation is not None:
             present = counts.pixel_counts[counts.pixel_counts > 0]
             ratio = present.max() / present.min()

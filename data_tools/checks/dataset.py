@@ -12,15 +12,15 @@ import numpy as np
 
 from data_tools.checks.duplicates import near, same
 from data_tools.checks.findings import KINDS, Finding, Grade
-from data_tools.checks.look import Look
 from data_tools.checks.pairs import PairFacts, Rules, check_pair
+from data_tools.checks.perceptual_hash import PerceptualHash
 from data_tools.checks.survey import Survey
 from data_tools.checks.volumes import one_a_volume
 from seg.data.files.storage import relative_name
 from seg.data.files.threads import in_order
 from seg.data.samples.pairs import Sample
 
-WORST = 5  # files named for the specks of a class
+WORST = 5  # files named for the small components of a class
 FEW = 0.2  # of the images: a form that fewer have is told
 DARK = 1 / 8  # of the range: images that all stay below use three bits less than they could
 _KIND_ORDER = {name: place for place, name in enumerate(KINDS)}
@@ -60,8 +60,8 @@ def check_dataset(
 ) -> CheckReport:
     """Checks every pair of a dataset and the dataset as a whole.
 
-    Memory grows by about 1 KB a pair (what `data_tools.checks.look` and the digests take), not by the number of pixels:
-    each thread holds one picture, or a few blocks of a large raster.
+    Memory grows by about 1 KB a pair (its perceptual hash and digests), not by the number of pixels: each thread holds
+    one picture, or a few blocks of a large raster.
 
     Args:
         survey: The pairs, and what was found in listing them.
@@ -99,7 +99,7 @@ class _Pair:
     mask_digest: bytes
     form: str
     brightest: float
-    look: Look | None
+    perceptual_hash: PerceptualHash | None
 
 
 @dataclass
@@ -114,7 +114,7 @@ class _Totals:
     def __post_init__(self) -> None:
         classes = self.rules.labels.num_classes
         self.pixels = {split: np.zeros(classes + 1, np.int64) for split in self.survey.splits}
-        self.specks = np.zeros((3, classes), np.int64)
+        self.small_components = np.zeros((3, classes), np.int64)
         self.worst: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
 
     def add(self, split: str, sample: Sample, facts: PairFacts) -> None:
@@ -130,15 +130,15 @@ class _Totals:
                 b"" if mask is None or one_class else mask.digest,  # tiles of field alone are alike and right
                 "" if image is None else image.form,
                 0.0 if image is None else image.brightest,
-                None if image is None else image.look,
+                None if image is None else image.perceptual_hash,
             )
         )
         if mask is not None:
             self.pixels[split] += mask.pixels
-            self.specks += mask.specks
-            for index in np.flatnonzero(mask.specks[1]).tolist():
+            self.small_components += mask.small_components
+            for index in np.flatnonzero(mask.small_components[1]).tolist():
                 best = self.worst[index]
-                best.append((-int(mask.specks[1, index]), names[1]))
+                best.append((-int(mask.small_components[1, index]), names[1]))
                 best.sort()
                 del best[WORST:]
 
@@ -146,7 +146,7 @@ class _Totals:
         """What only all pairs together tell."""
         yield from self._encoding()
         yield from self._missing_classes()
-        yield from self._specks()
+        yield from self._small_components()
         yield from self._forms()
         yield from self._same_images()
         yield from self._same_masks()
@@ -174,14 +174,16 @@ class _Totals:
                     )
                     yield Finding("missing-class", (), f"class '{name}' is in no mask of {split}; {held}", split)
 
-    def _specks(self) -> Iterator[Finding]:
-        for index, (components, specks, pixels) in enumerate(self.specks.T.tolist()):
-            if specks:
+    def _small_components(self) -> Iterator[Finding]:
+        for index, (components, small, pixels) in enumerate(self.small_components.T.tolist()):
+            if small:
                 worst = ", ".join(f"{-count} in {name}" for count, name in self.worst[index])
                 held = sum(int(counts[index]) for counts in self.pixels.values())
-                text = f"class '{self.rules.labels.names[index]}': {specks:,} of {components:,} components have fewer "
-                text += f"than {self.rules.speck_pixels} pixels, {pixels / held:.3%} of its pixels; most: {worst}"
-                yield Finding("specks", tuple(name for _, name in self.worst[index]), text)
+                text = (
+                    f"class '{self.rules.labels.names[index]}': {small:,} of {components:,} components have fewer than "
+                )
+                text += f"{self.rules.small_pixels} pixels, {pixels / held:.3%} of its pixels; most: {worst}"
+                yield Finding("small-components", tuple(name for _, name in self.worst[index]), text)
 
     def _forms(self) -> Iterator[Finding]:
         """The few images that are stored unlike the others, and 16 bits of which few are used."""
@@ -225,13 +227,15 @@ class _Totals:
         seen: dict[str, list[int]] = {}
         known: set[bytes] = set()
         for place, pair in enumerate(self.pairs):
-            if pair.look is not None and pair.image_digest not in known:  # the same bytes are told once, above
+            if (
+                pair.perceptual_hash is not None and pair.image_digest not in known
+            ):  # the same bytes are told once, above
                 known.add(pair.image_digest)
                 seen.setdefault(pair.split, []).append(place)
         earlier: list[int] = []
         for split, places in seen.items():
-            looks, others = ([self.pairs[place].look for place in some] for some in (places, earlier))
-            for match in near(looks, others, self.rules.near_bits, self.rules.near_correlation):  # type: ignore[arg-type]
+            hashes, others = ([self.pairs[place].perceptual_hash for place in some] for some in (places, earlier))
+            for match in near(hashes, others, self.rules.near_bits, self.rules.near_correlation):  # type: ignore[arg-type]
                 mine, theirs = self.pairs[places[match.query]], self.pairs[earlier[match.best]]
                 text = f"nearly {theirs.image} of {theirs.split} ({match.bits} of 64 bits differ, correlation "
                 text += f"{match.correlation:.2f})"

@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from data_tools.checks.look import HASH_BITS, Look, correlation
+from data_tools.checks.perceptual_hash import HASH_BITS, PerceptualHash, correlation
 
 PARTS = 5
 MOST_BITS = 3 * PARTS - 1  # d // m of 3 would flip every three of 13 bits: slower than comparing all
@@ -50,7 +50,9 @@ def same(digests: Sequence[bytes]) -> list[list[int]]:
     return [group for group in places.values() if len(group) > 1]
 
 
-def near(queries: Sequence[Look], others: Sequence[Look], bits: int, least_correlation: float) -> list[Match]:
+def near(
+    queries: Sequence[PerceptualHash], others: Sequence[PerceptualHash], bits: int, least_correlation: float
+) -> list[Match]:
     """For each query that has near duplicates among the others the best of them.
 
     Args:
@@ -66,8 +68,8 @@ def near(queries: Sequence[Look], others: Sequence[Look], bits: int, least_corre
         raise ValueError(f"bits: got {bits}, allowed: 0 to {MOST_BITS}")
     if not queries or not others:
         return []
-    one, other = (np.array([entry.hash for entry in looks], np.uint64) for looks in (queries, others))
-    small, other_small = (np.stack([entry.thumbnail for entry in looks]) for looks in (queries, others))
+    one, other = (np.array([entry.hash for entry in hashes], np.uint64) for hashes in (queries, others))
+    small, other_small = (np.stack([entry.thumbnail for entry in hashes]) for hashes in (queries, others))
     found: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
     for rows, columns in _candidates(one, other, bits):
         distance = np.bitwise_count(one[rows] ^ other[columns])

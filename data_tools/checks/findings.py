@@ -90,7 +90,7 @@ KINDS: dict[str, Kind] = {
     "blended-mask": Kind(_W, "gray values between the two classes", "write masks as PNG, resize by nearest pixel"),
     "all-void-mask": Kind(_W, "a mask without a labelled pixel", "label it, or remove the pair"),
     "one-class-mask": Kind(_H, "a mask of a single class", "nothing where that is true; look at a few"),
-    "specks": Kind(_H, "components of a few pixels", "look at the worst files; clean them or keep them knowingly"),
+    "small-components": Kind(_H, "components of a few pixels", "look at the worst files; clean them, or keep them"),
     "shifted-mask": Kind(_W, "outlines fit the image better elsewhere", "look at the overlay; redo the export"),
     "repeated-mask": Kind(_W, "different images with the same mask", "find the right mask"),
     "contradicting-masks": Kind(_W, "the same image with different masks", "keep one, or merge them"),

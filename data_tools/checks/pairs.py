@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_tools.checks.alignment import better_place
 from data_tools.checks.findings import Finding
-from data_tools.checks.look import Look
+from data_tools.checks.perceptual_hash import PerceptualHash
 from data_tools.checks.reading import SeenImage, SeenMask, not_finite, see_image, see_mask, stored_pieces
 from data_tools.checks.unknown_labels import describe_unknown
 from seg.data.files.grids import check_grids
@@ -41,7 +41,7 @@ class Rules:
         encoding: How masks store them.
         bands: Of an image as the model sees it: how many, or which.
         nodata: The value that means no data; None: the one that a raster names.
-        speck_pixels: Components of fewer pixels are specks.
+        small_pixels: Components of fewer pixels are small.
         near_bits: Images whose hashes differ in at most so many of 64 bits ...
         near_correlation: ... and whose thumbnails correlate at least so much are near duplicates.
     """
@@ -50,7 +50,7 @@ class Rules:
     encoding: MaskEncoding
     bands: Bands = 3
     nodata: float | None = None
-    speck_pixels: int = 5
+    small_pixels: int = 5
     near_bits: int = 8
     near_correlation: float = 0.7
 
@@ -64,14 +64,14 @@ class ImageFacts:
         form: How it is stored, for example "an 8-bit RGB PNG".
         brightest: Its largest value as a share of what its dtype can hold; 1 for floats.
         constant: All pixels are alike.
-        look: See `data_tools.checks.look`; None where there is nothing to see.
+        perceptual_hash: See `data_tools.checks.perceptual_hash`; None where there is nothing to see.
     """
 
     digest: bytes
     form: str
     brightest: float
     constant: bool
-    look: Look | None
+    perceptual_hash: PerceptualHash | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class MaskFacts:
     Attributes:
         digest: Of the file's bytes.
         pixels: (C + 1,) int64: pixels of each class, then those of which nothing is known.
-        specks: (3, C) int64: components, those that are specks, and the specks' pixels.
+        small_components: (3, C) int64: components, those that are small, and the small_components' pixels.
     """
 
     digest: bytes
     pixels: np.ndarray
-    specks: np.ndarray
+    small_components: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def _image_facts(image: SeenImage, digest: bytes, notes: _Notes) -> ImageFacts:
     brightest = 1.0
     if np.issubdtype(image.dtype, np.integer):
         brightest = values.largest / float(np.iinfo(image.dtype).max)
-    return ImageFacts(digest, form, brightest, values.constant, image.look)
+    return ImageFacts(digest, form, brightest, values.constant, image.perceptual_hash)
 
 
 def _mask_facts(path: File, mask: SeenMask, digest: bytes, rules: Rules, notes: _Notes) -> MaskFacts:
@@ -225,9 +225,11 @@ def _mask_facts(path: File, mask: SeenMask, digest: bytes, rules: Rules, notes: 
         void = f", {pixels[-1]} are void" if pixels[-1] else ""
         text = f"{pixels[present[0]]} pixels are '{labels.names[present[0]]}', none is of another class{void}"
         notes.add("one-class-mask", text)
-    small = [area[area < rules.speck_pixels] for area in areas]
-    specks = np.array([[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64)
-    return MaskFacts(digest, pixels, specks)
+    small = [area[area < rules.small_pixels] for area in areas]
+    small_components = np.array(
+        [[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64
+    )
+    return MaskFacts(digest, pixels, small_components)
 
 
 def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, notes: _Notes) -> None:

@@ -1,8 +1,8 @@
 """What a check keeps of an image and a mask; large rasters are read by the blocks that their files store.
 
 A picture is read whole. Of a raster of more than `seg.data.files.reading.LARGE_PIXELS` no more than a few blocks are in
-memory: values and classes are summed over the blocks, the look comes from a decimated read, and the place of the mask
-is judged on a window in the middle, which is all that is looked at of any image. Connected components need the whole
+memory: values and classes are summed over the blocks, the perceptual hash comes from a decimated read, and the place of
+the mask is judged on a window in the middle, which is all that is looked at of any image. Connected components need the whole
 mask and are left out.
 """
 
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from data_tools.checks.alignment import WINDOW
-from data_tools.checks.look import Look, look
+from data_tools.checks.perceptual_hash import PerceptualHash, perceptual_hash
 from seg.data.files.reading import is_large, reader, stored_blocks
 from seg.data.files.storage import File, holder
 from seg.data.files.stored import Bands, Stored
@@ -26,7 +26,7 @@ from seg.data.masks.counts import components, count_pixels, mask_pixels
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.labels import LabelSet
 
-PREVIEW = 1024  # pixels of the longer side that the look of a large raster is taken from
+PREVIEW = 1024  # pixels of the longer side that the perceptual hash of a large raster is taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SeenImage:
         dtype: Of the stored values.
         form: How they are stored, for example "an 8-bit RGB PNG".
         values: What all values together tell.
-        look: See `data_tools.checks.look`; None where there is nothing to see.
+        perceptual_hash: See `data_tools.checks.perceptual_hash`; None where there is nothing to see.
         middle: (h, w, bands): all of it, of a large raster the middle.
         digest: Of a slice's values; empty for files.
     """
@@ -47,7 +47,7 @@ class SeenImage:
     dtype: np.dtype
     form: str
     values: Values
-    look: Look | None
+    perceptual_hash: PerceptualHash | None
     middle: np.ndarray
     digest: bytes = b""
 
@@ -139,11 +139,11 @@ def see_image(file: File, bands: Bands, nodata: float | None) -> SeenImage:
             add(sums, source.read(window, bands))
         stored = source.read(middle_window(source.shape), bands)
         middle = add(Values(), stored)
-        seen = None if sums.problem else look(add(Values(), source.read(None, bands, longest=PREVIEW)))
+        seen = None if sums.problem else perceptual_hash(add(Values(), source.read(None, bands, longest=PREVIEW)))
         return SeenImage(source.shape, stored.values.dtype, stored.form, sums, seen, middle)
     stored = source.read(None, bands)
     image = add(sums, stored)
-    seen = None if sums.problem or sums.constant else look(image)
+    seen = None if sums.problem or sums.constant else perceptual_hash(image)
     return SeenImage(image.shape[:2], image.dtype, stored.form, sums, seen, image, _slice_digest(file, image))
 
 

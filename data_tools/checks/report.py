@@ -21,7 +21,7 @@ def summary(report: CheckReport) -> str:
 
 def finding_line(finding: Finding) -> str:
     """File and text of a finding; a second file stands in the text or follows."""
-    if not finding.files or finding.kind in ("specks", "ignored-files", "missing-file"):
+    if not finding.files or finding.kind in ("small-components", "ignored-files", "missing-file"):
         return finding.text
     first, *others = finding.files
     hidden = [name for name in others if name not in finding.text]
@@ -52,7 +52,7 @@ def to_json(report: CheckReport) -> dict[str, Any]:
             "encoding": rules.encoding.name,
             "bands": rules.bands,
             "nodata": rules.nodata,
-            "speck_pixels": rules.speck_pixels,
+            "small_pixels": rules.small_pixels,
             "near_bits": rules.near_bits,
             "near_correlation": rules.near_correlation,
         },

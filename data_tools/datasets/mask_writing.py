@@ -9,7 +9,7 @@ import numpy as np
 
 from seg.data.files.storage import File, written_whole
 from seg.data.masks.counts import mask_pixels
-from seg.data.masks.reading import MaskEncoding, StoredEncoding, read_mask, read_mask_and_moved
+from seg.data.masks.reading import MaskEncoding, StoredEncoding, read_mask, read_mask_and_snapped
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -20,11 +20,11 @@ class Conversion:
 
     Attributes:
         pixels: (C + 1,) int64: the pixels of each class, then the void pixels.
-        moved: Pixels that took the nearest class colour, within the tolerance of the source's encoding.
+        snapped: Pixels that took the nearest class colour, within the tolerance of the source's encoding.
     """
 
     pixels: np.ndarray
-    moved: int
+    snapped: int
 
 
 def convert_mask(
@@ -42,7 +42,7 @@ def convert_mask(
     Raises:
         DataError: `source` cannot be read, or what was written does not read back to the same classes; names `source`.
     """
-    mask, moved = read_mask_and_moved(source, labels, reading)
+    mask, snapped = read_mask_and_snapped(source, labels, reading)
     try:
         content = writing.encode(mask, labels)
     except DataError as error:
@@ -52,4 +52,4 @@ def convert_mask(
         temporary.write_bytes(content)
         if not np.array_equal(read_mask(temporary, labels, writing), mask):
             raise DataError(f"{source}: as '{writing.name}' it does not read back to the same classes; nothing written")
-    return Conversion(mask_pixels(mask, labels), moved)
+    return Conversion(mask_pixels(mask, labels), snapped)

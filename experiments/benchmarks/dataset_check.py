@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from data_tools.checks.duplicates import near
-from data_tools.checks.look import Look
+from data_tools.checks.perceptual_hash import PerceptualHash
 from data_tools.scenes.scene import SCENE_LABELS, draw_scene
 
 SIDE, SCENES, SCENE_SIDE, THREADS = 256, 24, 768, 2
@@ -108,15 +108,15 @@ def search(number: int) -> None:
     rng = np.random.default_rng(0)
     scenes = [cv2.cvtColor(draw_scene(SCENE_SIDE, seed)[0], cv2.COLOR_RGB2GRAY) for seed in range(SCENES)]
 
-    def cut(_: int) -> Look:
+    def cut(_: int) -> PerceptualHash:
         top, left = rng.integers(0, SCENE_SIDE - SIDE, 2)
         gray = scenes[rng.integers(SCENES)][top : top + SIDE, left : left + SIDE].astype(np.float32)
         cells = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
         bits = np.packbits(cells[:, 1:] > cells[:, :-1])
-        return Look(int.from_bytes(bits.tobytes(), "big"), THUMBNAIL)
+        return PerceptualHash(int.from_bytes(bits.tobytes(), "big"), THUMBNAIL)
 
-    looks = [cut(place) for place in range(number)]
-    train, rest = looks[: number * 7 // 10], looks[number * 7 // 10 :]
+    hashes = [cut(place) for place in range(number)]
+    train, rest = hashes[: number * 7 // 10], hashes[number * 7 // 10 :]
     print(f"near duplicates among {number:,} hashes, 8 bits:")
     index = cpu_seconds(lambda: near(rest, train, 8, 1.1))  # no pair correlates above 1: the search alone
     one, other = (np.array([entry.hash for entry in some], np.uint64) for some in (rest, train))

@@ -1,11 +1,11 @@
-"""What the TensorBoard cockpit costs: the same training with it and without, epoch by epoch in one process.
+"""What the TensorBoard callback costs: the same training with it and without, epoch by epoch in one process.
 
 python -m experiments.benchmarks.monitoring [--only quickstart]: epochs alternate between the two, so that whatever else
 the machine does falls on both; the first of each is left out. Medians of the epochs' time, and of the processor time
 of all threads, which holds on a busy machine too. A looked-at epoch draws pictures, curves and shares, a light one has
 scalars and the confusion matrix; the pictures of either are waited for, which in a training are drawn while the next
 epoch runs, so that the time on the clock is an upper bound. `once` is what the first look takes longer than the others.
-`run` is a whole training: light and looked-at epochs as the cockpit chooses them, and `once`, over the epochs without.
+`run` is a whole training: light and looked-at epochs as the TensorBoard callback chooses them, and `once`, over the epochs without.
 `MB`: what an epoch writes. The sizes are those of configs/quickstart.yaml and configs/camvid.yaml, on random pictures,
 and 150 classes at 512 x 512.
 """
@@ -71,7 +71,7 @@ def batches(size: tuple[int, int, int], classes: int, batch: int) -> tf.data.Dat
 
 
 class Alternating(keras.callbacks.Callback):
-    """Hands every other epoch to the cockpit, of those every other one to be looked at, and times all of them."""
+    """Hands every other epoch to the TensorBoard callback, of those every other one to be looked at, and times all of them."""
 
     def __init__(self, inner: SegmentationTensorBoard) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Alternating(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.kind = ("without", "light", "without", "looked at")[epoch % 4]
         self.inner.set_model(self.model)
-        # The cockpit decides by its own epoch number: 1 is looked at, 2 not, and it thinks that there are many.
+        # The board decides by its own epoch number: 1 is looked at, 2 not, and it thinks that there are many.
         self.inner.set_params({"epochs": 10**6})
         self.own = 0 if self.kind == "looked at" else 1
         self.before = folder_bytes(self.inner.folder)
@@ -171,7 +171,7 @@ def megabytes(written: dict[str, list[int]]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description="What the TensorBoard cockpit costs.")
+    parser = argparse.ArgumentParser(description="What the TensorBoard callback costs.")
     parser.add_argument("--rounds", type=int, default=3, help="measured epochs of each kind (twice as many without)")
     parser.add_argument("--only", help="one of: " + ", ".join(size.name for size in SIZES))
     parser.add_argument("--share", type=float, default=1.0, help="of each size's images, for a slow machine")

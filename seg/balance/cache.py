@@ -95,7 +95,7 @@ class CountCache:
         areas = None if counts.areas is None else json.dumps(counts.areas)
         with self._lock:
             pixels = counts.pixels.astype("<i8").tobytes()
-            self._waiting.append((name, state.size, state.version, pixels, areas, counts.moved))
+            self._waiting.append((name, state.size, state.version, pixels, areas, counts.snapped))
             if len(self._waiting) >= WAITING:
                 self._write()
 

@@ -21,9 +21,9 @@ from seg.balance.counts import AbsentCounts, ClassCounts, file_hash, fingerprint
 from seg.balance.statistics import RICHEST, FileCounts, MaskStatistics, area_counts, richest
 from seg.data.files.storage import File, common_folder, file_state, relative_name
 from seg.data.files.threads import in_order
-from seg.data.masks.counts import components, count_pixels_and_moved, load_fast_counter, mask_pixels
+from seg.data.masks.counts import components, count_pixels_and_snapped, load_fast_counter, mask_pixels
 from seg.data.masks.planes import count_planes
-from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
+from seg.data.masks.reading import MaskEncoding, read_mask_and_snapped
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -32,18 +32,18 @@ SWITCH_SECONDS = 2e-4
 WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
-# A mask to its pixels as `FileCounts` has them and the pixels that its encoding moved, as `count_file` does.
+# A mask to its pixels as `FileCounts` has them and the pixels that its encoding snapped, as `count_file` does.
 PixelCounter = Callable[[File, LabelSet, MaskEncoding], tuple[np.ndarray, int]]
 
 
 def count_file(mask: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
-    """The pixels of one mask as `FileCounts` has them, and those that the encoding moved to a class.
+    """The pixels of one mask as `FileCounts` has them, and those that the encoding snapped to a class.
 
     Raises:
         DataError: The mask cannot be read or holds a value that is no class.
     """
     if not labels.multi_label:
-        return count_pixels_and_moved(mask, labels, encoding)
+        return count_pixels_and_snapped(mask, labels, encoding)
     absent, present, void = count_planes(mask, labels).T
     return np.concatenate([present, absent, void]), 0
 
@@ -204,12 +204,12 @@ def _count_file(
     if known is not None:
         return known
     if with_components:
-        decoded, moved = read_mask_and_moved(mask, labels, encoding)
+        decoded, snapped = read_mask_and_snapped(mask, labels, encoding)
         areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
-        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas, moved)
+        counted = FileCounts(state.size, mask_pixels(decoded, labels), areas, snapped)
     else:
-        pixels, moved = counter(mask, labels, encoding)
-        counted = FileCounts(state.size, pixels, moved=moved)
+        pixels, snapped = counter(mask, labels, encoding)
+        counted = FileCounts(state.size, pixels, snapped=snapped)
     if cache is not None and file_state(mask) == state:  # else it was written to meanwhile
         cache.put(name, state, counted)
     return counted
@@ -228,7 +228,7 @@ class _Accumulator:
         self.richest: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
         self.areas = tuple(Counter[int]() for _ in range(classes)) if with_components else None
         self.void_pixels = np.zeros(labels.num_classes if labels.multi_label else 1, np.int64)
-        self.moved_pixels = self.fingerprint = self.files = self.all_pixels = 0
+        self.snapped_pixels = self.fingerprint = self.files = self.all_pixels = 0
         self.skipped: list[tuple[str, str]] = []
 
     def add(self, names: Sequence[str], counted: Sequence[FileCounts | DataError]) -> None:
@@ -260,7 +260,7 @@ class _Accumulator:
             self._enrich(self.richest[index], pixels[:, column], [name for name, _ in good])
         for name, one in good:
             self.fingerprint += file_hash(name, one.size)
-            self.moved_pixels += one.moved
+            self.snapped_pixels += one.snapped
             if self.areas is not None and one.areas is not None:
                 for mine, theirs in zip(self.areas, one.areas, strict=True):
                     mine.update(theirs)
@@ -288,7 +288,7 @@ class _Accumulator:
             int(self.void_pixels.sum()),
             self.files - len(self.skipped),
             fingerprint_digits(self.fingerprint),
-            self.moved_pixels,
+            self.snapped_pixels,
             absent,
         )
         together = self.co_occurrence[:classes, :classes]

@@ -69,7 +69,7 @@ class ClassCounts:
         void_pixels: Pixels without a label; of classes that may overlap the sum of each one's.
         num_images: Masks counted.
         fingerprint: Of the file list, see `fingerprint_files`.
-        moved_pixels: Pixels that took the nearest class colour, within the encoding's tolerance.
+        snapped_pixels: Pixels that took the nearest class colour, within the encoding's tolerance.
         absent: Of classes that may overlap: the pixels where each is absent. None: one class a pixel.
     """
 
@@ -82,7 +82,7 @@ class ClassCounts:
     void_pixels: int
     num_images: int
     fingerprint: str
-    moved_pixels: int = 0
+    snapped_pixels: int = 0
     absent: AbsentCounts | None = None
 
     @property
@@ -149,7 +149,7 @@ class ClassCounts:
             self.void_pixels + other.void_pixels,
             self.num_images + other.num_images,
             fingerprint_digits(int(self.fingerprint, 16) + int(other.fingerprint, 16)),
-            self.moved_pixels + other.moved_pixels,
+            self.snapped_pixels + other.snapped_pixels,
             self.absent + other.absent if self.absent and other.absent else None,  # one encoding: both or none
         )
 
@@ -210,7 +210,7 @@ class ClassCounts:
             content["void_pixels"],
             content["num_images"],
             content["fingerprint"],
-            content.get("moved_pixels", 0),  # files of the first versions have no such key
+            content.get("snapped_pixels", content.get("moved_pixels", 0)),  # as earlier files say it, if they do
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class ClassCounts:
             "num_images": self.num_images,
             "fingerprint": self.fingerprint,
             "void_pixels": self.void_pixels,
-            "moved_pixels": self.moved_pixels,
+            "snapped_pixels": self.snapped_pixels,
             "pixel_counts": self.pixel_counts.tolist(),
             "image_counts": self.image_counts.tolist(),
             "image_pixels": self.image_pixels.tolist(),
@@ -316,8 +316,8 @@ def content_problems(content: Any) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return [f"class_names: got {names!r}, allowed: a list of names"]
     problems = []
-    for key in ("ignore_index", "num_images", "void_pixels", "moved_pixels"):
-        if not _is_count(content.get(key, 0 if key == "moved_pixels" else None)):
+    for key in ("ignore_index", "num_images", "void_pixels", "snapped_pixels"):
+        if not _is_count(content.get(key, 0 if key == "snapped_pixels" else None)):
             problems.append(f"{key}: got {content.get(key)!r}, allowed: an integer of 0 or more")
     for key in ("pixel_counts", "image_counts", "image_pixels"):
         values = content.get(key)

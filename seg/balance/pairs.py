@@ -19,7 +19,7 @@ from seg.data.files.storage import File
 from seg.data.files.stored import Bands
 from seg.data.files.windows import Window
 from seg.data.masks.counts import mask_pixels
-from seg.data.masks.reading import MaskEncoding, read_mask_and_moved
+from seg.data.masks.reading import MaskEncoding, read_mask_and_snapped
 from seg.data.samples.pairs import Sample
 from seg.data.views.band_statistics import BandCounter, BandStatistics
 from seg.data.views.clip import Clip
@@ -70,15 +70,15 @@ def count_pairs(
         with lock:  # images may share a mask, which is then counted once for each
             index, sample = waiting[mask_file].pop()
         by_window = encoding.reader(mask_file).block is not None
-        stored, moved = (None, 0) if by_window else read_mask_and_moved(mask_file, labels, encoding)
+        stored, snapped = (None, 0) if by_window else read_mask_and_snapped(mask_file, labels, encoding)
         counts = np.zeros(3 * labels.num_classes if labels.multi_label else labels.num_classes + 1, np.int64)
         for window in stored_blocks(reader(sample.image)):
             values, missing = read_values(sample.image, bands, window, nodata)
             if stored is not None:
                 mask = _part(stored, window)
             else:
-                mask, part_moved = read_mask_and_moved(mask_file, labels, encoding, window)
-                moved += part_moved
+                mask, part_snapped = read_mask_and_snapped(mask_file, labels, encoding, window)
+                snapped += part_snapped
             if mask.shape[:2] != values.shape[:2]:
                 raise DataError(f"{sample.image} and its mask {mask_file} differ in size; allowed: the same size")
             valid = np.broadcast_to(~labels.void(mask)[..., None], values.shape)
@@ -90,7 +90,7 @@ def count_pairs(
                 counts += mask_pixels(np.ascontiguousarray(mask), labels)
             if bands_counter is not None:
                 bands_counter.add(index, sample.image, values, valid)
-        return counts, moved
+        return counts, snapped
 
     masks = [sample.mask for sample in samples]
     counts = count_masks(masks, labels, encoding, root=root, workers=workers, counter=count_pair, progress=progress)

@@ -28,13 +28,13 @@ class FileCounts:
         pixels: (C + 1,) int64: the pixels of each class, then the void pixels. Of K classes that may overlap (3 K,):
             the pixels where each is present, where each is absent and where each is not labelled.
         areas: For each class the areas of its components, see `MaskStatistics.areas`; None: not measured.
-        moved: Pixels that took the nearest class colour, within the encoding's tolerance.
+        snapped: Pixels that took the nearest class colour, within the encoding's tolerance.
     """
 
     size: int
     pixels: np.ndarray
     areas: tuple[Counter[int], ...] | None = None
-    moved: int = 0
+    snapped: int = 0
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class ColourMasks(Masks):
     tolerance: Annotated[float, Field(ge=0, le=MAX_TOLERANCE)] = Field(
         0.0,
         description="largest distance in RGB, sqrt(dr^2 + dg^2 + db^2), at which a pixel takes the nearest of these "
-        "colours; 0: exactly these; above 0 JPEG masks are read too, and the pixels that moved are reported",
+        "colours; 0: exactly these; above 0 JPEG masks are read too, and snapped pixels are reported",
     )
 
     def build(self, labels: Classes) -> StoredEncoding:

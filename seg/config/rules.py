@@ -133,12 +133,7 @@ def _sampler_problems(sampler: Sampler, sections: Mapping[str, Any]) -> Iterator
         if labels and name not in labels.class_names:
             yield key, f"got '{name}': {unknown_key(name, list(labels.class_names), kind='class')}"
     if sampler.crops and inputs and inputs.crop is None:
-        yield "crops", "has no effect without input.crop, allowed: with it"
-    if sampler.copy_paste and sections.get("pixel_weights"):
-        yield (
-            "copy_paste",
-            "got it with pixel_weights, whose maps are of the masks as they are; allowed: one of the two",
-        )
+        yield "crops", "has no effect without input.crop; set input.crop, or remove sampler.crops"
 
 
 def _multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:

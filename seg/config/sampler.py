@@ -47,11 +47,11 @@ class ClassPresenceImages(Section):
         yield from (("weights", name) for name in self.weights)
 
 
-class AimedCrops(Section):
+class ClassCentredCrops(Section):
     """A share of the crops shows a pixel of a class drawn by weight."""
 
     share: Share = Field(description="of an epoch's crops")
-    classes: dict[str, Positive] = Field(description="weight by class name; other classes are not aimed at")
+    classes: dict[str, Positive] = Field(description="weight by class name; crops are centred on no other")
     jitter: Probability = Field(
         0.8, description="how far from the crop's centre the pixel may lie; 0: in the centre, 1: anywhere in the crop"
     )
@@ -66,54 +66,23 @@ class AimedCrops(Section):
             yield "classes", "got none, allowed: a weight for one class or more"
 
 
-class CopyPaste(Section):
-    """Objects (connected pixels) of rare classes, copied from other training images."""
-
-    classes: dict[str, Positive] = Field(description="weight by class name: whose objects are copied")
-    probability: Share = Field(0.5, description="that anything is pasted into a draw")
-    objects: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
-        (1, 3), description="fewest and most objects pasted then"
-    )
-    onto: dict[str, tuple[str, ...]] = Field(
-        {}, description="class -> classes that its objects may cover; a class left out: any class that is not pasted"
-    )
-    min_area: Annotated[int, Field(ge=1)] = Field(16, description="smallest object copied, in pixels of the mask file")
-
-    def problems(self) -> Iterator[Problem]:
-        if not self.classes:
-            yield "classes", "got none, allowed: a weight for one class or more"
-        if self.objects[0] > self.objects[1]:
-            yield "objects", f"got {list(self.objects)}, allowed: [fewest, most]"
-        for name, covered in self.onto.items():
-            if name not in self.classes:
-                yield f"onto.{name}", "has no effect: the class is not in copy_paste.classes"
-            if not covered:
-                yield f"onto.{name}", "got none, allowed: one class or more"
-            for pasted in [other for other in covered if other in self.classes]:
-                yield (
-                    f"onto.{name}",
-                    f"got '{pasted}', whose objects are pasted and never covered; allowed: other classes",
-                )
-
-
 class Sampler(Section):
-    """Which training images are drawn, where crops are aimed, what is copied; each part may be left out."""
+    """Which training images are drawn, and which crops are centred on a class; each part may be left out."""
 
     images: Annotated[RepeatFactorImages | ClassPresenceImages, Field(discriminator="name")] | None = Field(
         None, description="how often each image is drawn; left out: equally often"
     )
-    crops: AimedCrops | None = Field(None, description="crops that are aimed at a class; left out: none")
-    copy_paste: CopyPaste | None = Field(None, description="objects of other images; left out: none")
+    crops: ClassCentredCrops | None = Field(
+        None, description="crops that are centred on a pixel of a class; left out: none"
+    )
 
     def summary(self) -> str:
-        """`repeat_factor, crops 0.5, copy_paste 0.3`: the parts that there are."""
+        """`repeat_factor, crops 0.5`: the parts that there are."""
         parts: list[str] = []
         if self.images:
             parts.append(self.images.name)
         if self.crops:
             parts.append(f"crops {self.crops.share:g}")
-        if self.copy_paste:
-            parts.append(f"copy_paste {self.copy_paste.probability:g}")
         return ", ".join(parts)
 
     def class_names(self) -> Iterator[tuple[str, str]]:
@@ -122,16 +91,12 @@ class Sampler(Section):
             yield from ((f"images.{key}", name) for key, name in self.images.class_names())
         if self.crops:
             yield from (("crops.classes", name) for name in self.crops.classes)
-        if self.copy_paste:
-            yield from (("copy_paste.classes", name) for name in self.copy_paste.classes)
-            for name, covered in self.copy_paste.onto.items():
-                yield from ((f"copy_paste.onto.{name}", other) for other in covered)
 
     def problems(self) -> Iterator[Problem]:
-        if self.images is None and self.crops is None and self.copy_paste is None:
-            yield "images", "missing, as are crops and copy_paste: the section has no effect"
+        if self.images is None and self.crops is None:
+            yield "images", "missing, as is crops: the section has no effect"
         if self.images is not None and self.crops is not None and self.crops.share == 1:
-            yield "images", "has no effect: every crop is aimed (sampler.crops.share is 1)"
+            yield "images", "has no effect: every crop is class-centred (sampler.crops.share is 1)"
 
 
 def by_class(given: Mapping[str, float], class_names: Sequence[str], others: float = 0.0) -> tuple[float, ...]:

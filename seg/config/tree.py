@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from seg.data.batches.pixel_cache import PixelCache
     from seg.data.samples.pairs import Sample, Splits
-    from seg.data.sampling.copy_paste import CopyPaste
     from seg.data.sampling.sampler import Sampler as DrawingSampler
     from seg.data.views.band_statistics import BandStatistics
     from seg.data.views.preprocessing import Preprocessing
@@ -124,7 +123,7 @@ class Config(Section):
         self,
         samples: Sequence[Sample],
         first_epoch: int = 0,
-        drawn_by: tuple[DrawingSampler, CopyPaste | None] | None = None,
+        sampler: DrawingSampler | None = None,
         statistics: BandStatistics | None = None,
     ) -> tf.data.Dataset:
         """The training batches from `first_epoch` on, as one stream over the epochs.
@@ -132,15 +131,14 @@ class Config(Section):
         Args:
             samples: Of the training split.
             first_epoch: Epochs that are left out.
-            drawn_by: What `seg.training.sampling` makes of the section `sampler`.
+            sampler: What `seg.training.sampling` makes of the section `sampler`.
             statistics: Of the bands of the training images, where values are normalised by them.
 
         Raises:
-            ValueError: The configuration has a sampler and `drawn_by` is None.
+            ValueError: The configuration has a sampler and `sampler` is None.
         """
-        if self.sampler is not None and drawn_by is None:
-            raise ValueError("drawn_by: got None, allowed with a sampler in the configuration: that of `sampling`")
-        built_sampler, copied = drawn_by or (None, None)
+        if self.sampler is not None and sampler is None:
+            raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of `sampling`")
         from seg.data.batches.dataset import training_batches
 
         return training_batches(
@@ -150,8 +148,7 @@ class Config(Section):
             self.input.preprocessing(statistics),
             self.build_augmentation(),
             pixel_weights=self.build_pixel_weights(),
-            sampler=built_sampler,
-            copy_paste=copied,
+            sampler=sampler,
             cache=self.build_cache(),
             batch_size=self.training.batch_size,
             seed=self.seed,

@@ -26,7 +26,7 @@ class RunDir:
     counts.json          class counts of the training masks
     class_weights.json   weight by class name
     bands.json           mean, std and percentiles of the training images' bands, where they were counted
-    realised_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
+    effective_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
     log.csv              a row an epoch
     checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
     tensorboard/         train/ and val/

@@ -46,7 +46,7 @@ class Preparation:
         self.counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(self.counts.names, self.weights.tolist(), strict=True)))
         if self.sampling:
-            run.write_json("realised_frequencies.json", self.sampling.to_json(self.counts))
+            run.write_json("effective_frequencies.json", self.sampling.to_json(self.counts))
             self.sampling.sampler.index.save(run.mask_index, self.counts.fingerprint)
         if self.statistics is not None:
             self.statistics.save(run.bands)
@@ -64,16 +64,16 @@ class Preparation:
         ]
         if self.sampling is None:
             return [head, *rows]
-        drawn = self.sampling.realised_texts()
+        drawn = self.sampling.effective_texts()
         return [(*row[:3], text, *row[3:]) for row, text in zip([head, *rows], ["drawn", *drawn], strict=True)]
 
     def remarks(self, config: Config) -> list[str]:
         """Lines to print under the rows."""
         lines, counts = [], self.counts
-        if counts.moved_pixels:
-            share = counts.moved_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
-            moved = f"{counts.moved_pixels:,} pixels ({share:.2%})"
-            lines.append(f"{moved} took the nearest class colour: {counts.encoding}")
+        if counts.snapped_pixels:
+            share = counts.snapped_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
+            snapped = f"{counts.snapped_pixels:,} pixels ({share:.2%})"
+            lines.append(f"{snapped} took the nearest class colour: {counts.encoding}")
         if self.sampling:
             lines.append(self.sampling.told())
         if config.class_weights.online is not None:

@@ -1,4 +1,4 @@
-"""Rare classes on purpose: the sampler, the objects to copy, and the class counts that they make the training see."""
+"""Rare classes on purpose: the sampler, and the class counts that it makes the training see."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 
 from seg.balance import ClassCounts, fingerprint_files
 from seg.config import Config
-from seg.config.sampler import by_class
 from seg.data.samples.pairs import Sample
-from seg.data.sampling.copy_paste import CopyPaste
 from seg.data.sampling.draws import steps_per_epoch
-from seg.data.sampling.mask_index import CLASS, MaskIndex, index_masks
-from seg.data.sampling.realised import RealisedCounts, count_crops, count_image_draws
+from seg.data.sampling.effective_frequencies import EffectiveCounts, count_crops, count_image_draws
+from seg.data.sampling.mask_index import MaskIndex, index_masks
 from seg.data.sampling.sampler import Sampler
 from seg.errors import DataError
 
@@ -24,60 +22,52 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sampling:
-    """A run's sampler, the objects that it copies (None: none), and the counts of what the training draws."""
+    """A run's sampler, and the counts of what the training draws."""
 
     sampler: Sampler
-    copy_paste: CopyPaste | None
-    realised: RealisedCounts
+    effective: EffectiveCounts
 
     def counts(self, natural: ClassCounts) -> ClassCounts:
         """The counts that class weights come from: of an epoch's draws, each of which counts as an image."""
-        scale = natural.num_images / self.realised.num_draws
+        scale = natural.num_images / self.effective.num_draws
 
         def scaled(numbers: np.ndarray) -> np.ndarray:
             return np.where(numbers > 0, np.maximum(1, np.rint(numbers * scale)), 0).astype(np.int64)
 
-        images = scaled(self.realised.images)
-        pixels = np.maximum(images, scaled(self.realised.pixels))
+        images = scaled(self.effective.images)
+        pixels = np.maximum(images, scaled(self.effective.pixels))
         return replace(
             natural,
             pixel_counts=pixels,
             image_counts=images,
-            image_pixels=np.maximum(pixels, scaled(self.realised.image_pixels)),
-            void_pixels=round(self.realised.void_pixels * scale),
+            image_pixels=np.maximum(pixels, scaled(self.effective.image_pixels)),
+            void_pixels=round(self.effective.void_pixels * scale),
         )
 
-    @property
-    def drawn_by(self) -> tuple[Sampler, CopyPaste | None]:
-        """What `Config.training_data` takes."""
-        return self.sampler, self.copy_paste
-
-    def realised_texts(self) -> list[str]:
-        """The realised frequency of each class, with its standard error where it is an estimate."""
-        shares, errors = self.realised.frequencies, self.realised.standard_error
-        if self.realised.exact:
+    def effective_texts(self) -> list[str]:
+        """The effective frequency of each class, with its standard error where it is an estimate."""
+        shares, errors = self.effective.frequencies, self.effective.standard_error
+        if self.effective.exact:
             return [f"{share:.3%}" for share in shares]
         return [f"{share:.3%} ± {error * 100:.2g}" for share, error in zip(shares, errors, strict=True)]
 
     def told(self) -> str:
         """What 'drawn' means in the class table, a sentence."""
-        drawn = self.realised
+        drawn = self.effective
         if drawn.exact:
             return f"drawn: the share in what the sampler draws, over all {drawn.num_draws:,} draws of the run"
-        pasted = f", {drawn.pasted} objects pasted into them" if self.copy_paste else ""
-        return f"drawn: the share in the run's first {drawn.num_draws:,} draws and its standard error{pasted}"
+        return f"drawn: the share in the run's first {drawn.num_draws:,} draws and its standard error"
 
     def to_json(self, natural: ClassCounts) -> dict[str, object]:
-        """Natural and realised frequencies by class name, and where the latter come from."""
+        """Natural and effective frequencies by class name, and where the latter come from."""
         rows = zip(
-            natural.names, natural.frequencies, self.realised.frequencies, self.realised.standard_error, strict=True
+            natural.names, natural.frequencies, self.effective.frequencies, self.effective.standard_error, strict=True
         )
         return {
-            "basis": "every draw of the run" if self.realised.exact else "the first draws of the run",
-            "draws": self.realised.num_draws,
-            "pasted_objects": self.realised.pasted,
+            "basis": "every draw of the run" if self.effective.exact else "the first draws of the run",
+            "draws": self.effective.num_draws,
             "classes": {
-                name: {"natural": float(share), "realised": float(drawn), "standard_error": float(error)}
+                name: {"natural": float(share), "effective": float(drawn), "standard_error": float(error)}
                 for name, share, drawn, error in rows
             },
         }
@@ -98,7 +88,7 @@ def sampling(
         progress: From the name of a task to what is told its done and total; None: nothing is.
 
     Raises:
-        DataError: A mask cannot be read, or a class has no pixel or object to sample.
+        DataError: A mask cannot be read, or a class has no pixel to sample.
         ConfigError: The image sampler would change nothing.
     """
     section = config.sampler
@@ -108,28 +98,26 @@ def sampling(
     names = config.labels.class_names
     images = section.images.build(names) if section.images else None
     built = Sampler(index, images, section.crops.build(names) if section.crops else None)
-    copied = _copy_paste(config, samples, index)
     crops = config.input.crops_per_image
     draws = steps_per_epoch(len(samples), config.training.batch_size, crops) * config.training.batch_size
-    if section.crops is None and copied is None:
-        realised = count_image_draws(
+    if section.crops is None:
+        effective = count_image_draws(
             built, seed=config.seed, epochs=config.training.epochs, draws_per_epoch=draws, crops_per_image=crops
         )
     else:
-        realised = count_crops(
+        effective = count_crops(
             [sample.mask for sample in samples],
             config.labels.label_set(),
             config.labels.mask_encoding(),
             config.build_augmentation(),
             built,
-            copied,
             seed=config.seed,
             draws_per_epoch=draws,
             crops_per_image=crops,
             workers=config.training.workers,
             progress=progress and progress("drawing crops to count"),
         )
-    return Sampling(built, copied, realised)
+    return Sampling(built, effective)
 
 
 def sampling_warnings(config: Config) -> list[str]:
@@ -138,7 +126,7 @@ def sampling_warnings(config: Config) -> list[str]:
         return []
     return [
         "class_weights.manual is used as it is, although the sampler shows the rare classes more often already: if the "
-        "weights were made for the masks as they are, rareness is corrected twice. The class table has the realised "
+        "weights were made for the masks as they are, rareness is corrected twice. The class table has the effective "
         "shares; any other scheme computes its weights from them"
     ]
 
@@ -153,7 +141,6 @@ def _index(
     assert section is not None
     masks = [sample.mask for sample in samples]
     locate = _classes(config, section.crops.classes if section.crops else {})
-    copy = _classes(config, section.copy_paste.classes if section.copy_paste else {})
     fingerprint = fingerprint_files(masks, Path(config.data.root))
     if stored is not None and (known := MaskIndex.load(stored, fingerprint)) is not None:
         return known
@@ -162,17 +149,10 @@ def _index(
         config.labels.label_set(),
         config.labels.mask_encoding(),
         locate=locate,
-        copy=copy,
-        min_area=section.copy_paste.min_area if section.copy_paste else 1,
         workers=config.training.workers,
         progress=progress and progress("locating classes"),
     )
     _require("sampler.crops.classes: no pixel", config, locate, index.pixels.sum(axis=0), len(masks))
-    if section.copy_paste:
-        objects = np.bincount(index.components[:, CLASS], minlength=len(config.labels.class_names))
-        least = section.copy_paste.min_area
-        what = f"sampler.copy_paste.classes: no object of {least} pixels or more, whole in its image,"
-        _require(what, config, copy, objects, len(masks))
     return index
 
 
@@ -180,23 +160,6 @@ def _require(what: str, config: Config, classes: Sequence[int], numbers: np.ndar
     absent = [config.labels.class_names[label] for label in classes if not numbers[label]]
     if absent:
         raise DataError(f"{what} of {', '.join(absent)} in {masks} training masks; allowed: classes that have some")
-
-
-def _copy_paste(config: Config, samples: Sequence[Sample], index: MaskIndex) -> CopyPaste | None:
-    section = config.sampler and config.sampler.copy_paste
-    if not section:
-        return None
-    names = config.labels.class_names
-    return CopyPaste(
-        [sample.mask for sample in samples],
-        index,
-        by_class(section.classes, names),
-        section.probability,
-        section.objects,
-        {names.index(name): tuple(map(names.index, covered)) for name, covered in section.onto.items()},
-        config.labels.ignore_index,
-        (config.augmentation.vertical_flip > 0, config.augmentation.horizontal_flip > 0),
-    )
 
 
 def _classes(config: Config, given: Mapping[str, float]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The TensorBoard cockpit: whether the rare classes are being learnt, and if not, why not. See docs/tensorboard.md."""
+"""The TensorBoard callback: whether the rare classes are being learnt, and if not, why not. See docs/tensorboard.md."""
 
 from __future__ import annotations
 

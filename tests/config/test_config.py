@@ -259,7 +259,7 @@ def test_any_text_survives_the_dump(tmp_path_factory: pytest.TempPathFactory, ro
     config = validate(
         {
             "name": "a",
-            "labels": {"names": ["a", root or "b"]},
+            "labels": {"names": ["b", f"{root}."]},
             "data": {"name": "table", "root": root, "table": ""},
             "training": {"epochs": 1, "batch_size": 1},
         },

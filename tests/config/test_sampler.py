@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seg.config import dump_config, load_config, validate
-from seg.config.sampler import AimedCrops, ClassPresenceImages, RepeatFactorImages
+from seg.config.sampler import ClassCentredCrops, ClassPresenceImages, RepeatFactorImages
 from seg.config.tree import Config
 from seg.errors import ConfigError
 
@@ -33,13 +33,10 @@ def test_every_part(tmp_path) -> None:
     section = {
         "images": {"name": "repeat_factor", "threshold": 0.3},
         "crops": {"share": 0.5, "classes": {"boat": 2, "road": 1}, "jitter": 0.1},
-        "copy_paste": {
-            "classes": {"boat": 1}, "probability": 0.2, "objects": [2, 4], "onto": {"boat": ["ground"]}, "min_area": 9
-        },
-    }  # fmt: skip
+    }
     built = config(sampler=section, input={"crop": [32, 32], "cache": {"name": "disk", "limit_gib": 2, "folder": "x"}})
     assert built.sampler is not None and isinstance(built.sampler.images, RepeatFactorImages)
-    assert built.sampler.crops == AimedCrops(share=0.5, classes={"boat": 2.0, "road": 1.0}, jitter=0.1)
+    assert built.sampler.crops == ClassCentredCrops(share=0.5, classes={"boat": 2.0, "road": 1.0}, jitter=0.1)
     (tmp_path / "again.yaml").write_text(dump_config(built))
     assert load_config(tmp_path / "again.yaml") == built
     presence = config(sampler={"images": {"name": "class_presence", "weights": {"boat": 3}}}).sampler
@@ -52,7 +49,7 @@ BOAT = {"boat": 1}
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"sampler": {}}, "sampler.images: missing, as are crops and copy_paste: the section has no effect"),
+        ({"sampler": {}}, "sampler.images: missing, as is crops: the section has no effect"),
         (
             {"sampler": {"images": {"name": "repeat_factor", "threshold": 0}}},
             "sampler.images.threshold: got 0, allowed: above 0",
@@ -78,7 +75,7 @@ BOAT = {"boat": 1}
         ),
         (
             {"sampler": {"crops": {"share": 0.5, "classes": BOAT}}, "input": {}},
-            "sampler.crops: has no effect without input.crop, allowed: with it",
+            "sampler.crops: has no effect without input.crop; set input.crop, or remove sampler.crops",
         ),
         (
             {
@@ -87,35 +84,7 @@ BOAT = {"boat": 1}
                     "crops": {"share": 1, "classes": BOAT},
                 }
             },
-            "sampler.images: has no effect: every crop is aimed (sampler.crops.share is 1)",
-        ),
-        ({"sampler": {"copy_paste": {"classes": {}}}}, "sampler.copy_paste.classes: got none, allowed: a weight for"),
-        (
-            {"sampler": {"copy_paste": {"classes": BOAT, "objects": [3, 1]}}},
-            "sampler.copy_paste.objects: got [3, 1], allowed: [fewest, most]",
-        ),
-        (
-            {"sampler": {"copy_paste": {"classes": BOAT, "onto": {"road": ["ground"]}}}},
-            "sampler.copy_paste.onto.road: has no effect: the class is not in copy_paste.classes",
-        ),
-        (
-            {"sampler": {"copy_paste": {"classes": BOAT, "onto": {"boat": []}}}},
-            "sampler.copy_paste.onto.boat: got none, allowed: one class or more",
-        ),
-        (
-            {"sampler": {"copy_paste": {"classes": BOAT, "onto": {"boat": ["boat"]}}}},
-            "sampler.copy_paste.onto.boat: got 'boat', whose objects are pasted and never covered; allowed: other",
-        ),
-        (
-            {"sampler": {"copy_paste": {"classes": BOAT, "onto": {"boat": ["wood"]}}}},
-            "sampler.copy_paste.onto.boat: got 'wood': unknown class; allowed: ground",
-        ),
-        (
-            {
-                "sampler": {"copy_paste": {"classes": BOAT}},
-                "pixel_weights": {"name": "border", "classes": ["boat"]},
-            },
-            "sampler.copy_paste: got it with pixel_weights, whose maps are of the masks as they are; allowed: one of",
+            "sampler.images: has no effect: every crop is class-centred (sampler.crops.share is 1)",
         ),
         ({"input": {"cache": {"name": "ram"}}}, "input.cache.name: got 'ram', allowed: memory, disk"),
         ({"input": {"cache": {"name": "memory", "folder": "x"}}}, "input.cache.folder: unknown key"),

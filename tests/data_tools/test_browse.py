@@ -86,7 +86,7 @@ def test_findings_of_a_check_broken_files_among_them(scenes, tmp_path):
     cv2.imwrite(str(root / "masks/test/0000.png"), np.zeros((50, 96), np.uint8))
     report = tmp_path / "report.json"
     override = f"data.root={root}"
-    assert check(["--config", str(scenes / "c.yaml"), override, "--json", str(report), "--speck-pixels", "0"]) == 1
+    assert check(["--config", str(scenes / "c.yaml"), override, "--json", str(report), "--small-pixels", "0"]) == 1
     page = tmp_path / "s.html"
     got = run(scenes, page, override, "--findings", str(report))
     assert got[:3] == ["images/val/0001.png", "images/train/0002.png", "images/test/0000.png"]
@@ -122,7 +122,7 @@ def test_a_class_that_no_sample_has(scenes, tmp_path, capsys):
          "images/test/0000.png); allowed: a name of one"),
         (["--samples", "images/train/00.png"], "--samples: no sample 'images/train/00.png' among 20; did you mean "),
         (["--top", "3"], "--top: has no effect without --class"),
-        (["--kind", "specks"], "--kind: has no effect without --findings"),
+        (["--kind", "small-components"], "--kind: has no effect without --findings"),
         (["--findings", "x.json", "--kind", "speck"], "--kind: got 'speck', allowed: missing-file, "),
         (["--class", "boat", "--seed", "1"], "--seed: has no effect on samples that are not chosen at random"),
         (["--class", "boat", "--top", "0"], "--top: got 0, allowed: 1 or more"),
@@ -140,7 +140,7 @@ def test_messages(scenes, arguments, message, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "s.html").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"findings": [{"kind": "specks"}]}', '{"findings": 3}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"findings": [{"kind": "small-components"}]}', '{"findings": 3}'])
 def test_a_report_of_another_shape(scenes, content, tmp_path, capsys):
     (tmp_path / "r.json").write_text(content)
     arguments = [
@@ -169,11 +169,16 @@ def test_two_ways_to_choose_are_refused(scenes, tmp_path, capsys):
 
 
 def test_a_report_made_by_hand_may_name_files_that_are_gone(scenes, tmp_path):
-    finding = {"kind": "specks", "grade": "hint", "files": ["gone.png", "masks/val/0000.png"], "text": "few; most: x"}
+    finding = {
+        "kind": "small-components",
+        "grade": "hint",
+        "files": ["gone.png", "masks/val/0000.png"],
+        "text": "few; most: x",
+    }
     (tmp_path / "r.json").write_text(json.dumps({"findings": [finding]}))
     got = run(scenes, tmp_path / "s.html", "--findings", str(tmp_path / "r.json"))
     assert got == ["images/val/0000.png"]
-    assert "hint: specks: few</p>" in (tmp_path / "s.html").read_text("utf-8")
+    assert "hint: small_components: few</p>" in (tmp_path / "s.html").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

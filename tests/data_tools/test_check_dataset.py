@@ -109,17 +109,17 @@ def test_one_folder_without_splits(drawn, tmp_path, capsys):
 
 
 def test_a_configuration_and_its_overrides(tmp_path, tiny_config, capsys):
-    assert main(["--config", str(tiny_config), f"data.root={tmp_path}/s", "--speck-pixels", "0"]) == 0
+    assert main(["--config", str(tiny_config), f"data.root={tmp_path}/s", "--small-pixels", "0"]) == 0
     out = capsys.readouterr().out
     assert "8 pairs (4 train, 2 val, 2 test): 0 errors" in out
-    assert "specks" not in out
+    assert "small-components" not in out
 
 
 def test_specks_are_as_small_as_asked(drawn, tmp_path):
     def components(pixels: int) -> int:
         out = tmp_path / f"{pixels}.json"
-        main([str(drawn), "--class-names", NAMES, "--speck-pixels", str(pixels), "--json", str(out)])
-        return len([one for one in json.loads(out.read_text())["findings"] if one["kind"] == "specks"])
+        main([str(drawn), "--class-names", NAMES, "--small-pixels", str(pixels), "--json", str(out)])
+        return len([one for one in json.loads(out.read_text())["findings"] if one["kind"] == "small-components"])
 
     assert components(0) == components(1) == 0
     assert components(1000) == 7  # every class has components of fewer than 1000 pixels
@@ -138,7 +138,7 @@ def test_specks_are_as_small_as_asked(drawn, tmp_path):
         (["--config", "c.yaml", "--bands", "1"], "--bands: has no effect with --config, which says it"),
         (["--config", "c.yaml"], "c.yaml: no such file"),
         ([".", "--num-classes", "2", "--threads", "0"], "--threads: got 0, allowed: 1 or more"),
-        ([".", "--num-classes", "2", "--speck-pixels", "-1"], "--speck-pixels: got -1, allowed: 0 or more"),
+        ([".", "--num-classes", "2", "--small-pixels", "-1"], "--small-pixels: got -1, allowed: 0 or more"),
         ([".", "--num-classes", "2", "--near-bits", "15"], "--near-bits: got 15, allowed: 0 to 14"),
         ([".", "--num-classes", "2", "--near-correlation", "nan"], "--near-correlation: got nan, allowed: -1 to 1"),
         ([".", "--num-classes", "2", "--json", "o", "--markdown", "o"], "--json and --markdown: both are o"),
@@ -151,7 +151,7 @@ def test_messages(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys):
-    real, calls = reading.look, []
+    real, calls = reading.perceptual_hash, []
 
     def interrupted(image):
         calls.append(1)

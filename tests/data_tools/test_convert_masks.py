@@ -43,8 +43,8 @@ def test_there_and_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert pixels(back / "a.png") == RGB[0].tolist()
     content = json.loads(report.read_text())
     assert content["pixels"] == {"ground": 2, "roof": 4}
-    assert (content["converted"], content["void_pixels"], content["moved_pixels"]) == (2, 2, 0)
-    assert content["files"] == [{"mask": "a.png", "moved": 0}, {"mask": "more/b.png", "moved": 0}]
+    assert (content["converted"], content["void_pixels"], content["snapped_pixels"]) == (2, 2, 0)
+    assert content["files"] == [{"mask": "a.png", "snapped": 0}, {"mask": "more/b.png", "snapped": 0}]
 
 
 def test_values_palette_and_binary(folder: Path, tmp_path: Path) -> None:
@@ -111,13 +111,13 @@ def test_multi_label_masks_are_refused(config: Path, tmp_path: Path, capsys: pyt
     assert "--from: got multi_label, whose " in capsys.readouterr().err
 
 
-def test_moved_pixels_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_snapped_pixels_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--from", "colour", *CLASSES, "--tolerance", "40", "--json", str(tmp_path / "r.json")]
     assert main([str(folder), *options, "--out", str(tmp_path / "out")]) == 0
     # (0, 0, 0) is sqrt(100 + 400 + 900) = 37.4 from ground, in both files
-    line = "2 pixels (25.000%) were moved to the nearest class colour; most of them in a.png (1)"
+    line = "2 pixels (25.000%) were snapped to the nearest class colour; most of them in a.png (1)"
     assert line in capsys.readouterr().out
-    assert json.loads((tmp_path / "r.json").read_text())["moved_pixels"] == 2
+    assert json.loads((tmp_path / "r.json").read_text())["snapped_pixels"] == 2
 
 
 def test_broken_masks_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

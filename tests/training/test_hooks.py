@@ -11,7 +11,7 @@ IMAGES = np.zeros((12, 4), np.float32)
 
 
 class Clocked(keras.callbacks.Callback):
-    """Runs an `InputClock` as the cockpit does."""
+    """Runs an `InputClock` as the TensorBoard callback does."""
 
     def on_train_begin(self, logs=None):
         self.clock = InputClock(self.model)

@@ -58,8 +58,7 @@ def natural(samples: list[Sample], root: Path) -> ClassCounts:
     return count_masks([sample.mask for sample in samples], labels, IndexEncoding(), root=root)
 
 
-AIMED = {"crops": {"share": 0.5, "classes": {"boat": 2, "road": 1}, "jitter": 0.25}}
-COPIED = {"copy_paste": {"classes": {"boat": 1}, "onto": {"boat": ["ground"]}, "min_area": 4}}
+CENTRED = {"crops": {"share": 0.5, "classes": {"boat": 2, "road": 1}, "jitter": 0.25}}
 
 
 def test_without_the_section_there_is_no_sampling(samples: list[Sample], tmp_path: Path) -> None:
@@ -68,15 +67,11 @@ def test_without_the_section_there_is_no_sampling(samples: list[Sample], tmp_pat
 
 def test_every_part_gets_its_settings(samples: list[Sample], tmp_path: Path) -> None:
     images = {"images": {"name": "repeat_factor", "threshold": 0.5}}
-    built = sampling(config(tmp_path, sampler=images | AIMED | COPIED), samples)
-    assert built is not None and built.copy_paste is not None
+    built = sampling(config(tmp_path, sampler=images | CENTRED), samples)
+    assert built is not None
     assert built.sampler.images == RepeatFactor(0.5)
     assert built.sampler.crops == CropTargets(0.5, (0.0, 1.0, 2.0, 0.0), 0.25)
-    assert built.copy_paste.weights == (0, 0, 1, 0) and built.copy_paste.onto == {2: (0,)}
-    assert (built.copy_paste.probability, built.copy_paste.objects) == (0.5, (1, 3))
-    assert built.copy_paste.mirror == (False, True)  # as the images are
-    assert built.sampler.index.located.tolist() == [1, 2] and built.sampler.index.copied.tolist() == [2]
-    assert built.drawn_by == (built.sampler, built.copy_paste)
+    assert built.sampler.index.located.tolist() == [1, 2]
     presence = {"images": {"name": "class_presence", "weights": {"boat": 3}}}
     other = sampling(config(tmp_path, sampler=presence), samples)
     assert other is not None and other.sampler.images == ClassPresence((1.0, 1.0, 3.0, 1.0))
@@ -89,20 +84,20 @@ def test_class_weights_come_from_what_is_drawn(samples: list[Sample], tmp_path: 
     built_config = config(tmp_path, sampler=section, class_weights={"scheme": "inverse_frequency"})
     built = sampling(built_config, samples)
     counts = natural(samples, tmp_path)
-    assert built is not None and built.realised.exact and built.realised.num_draws == 6 * 16
+    assert built is not None and built.effective.exact and built.effective.num_draws == 6 * 16
     drawn = built.counts(counts)
     assert drawn.num_images == counts.num_images and drawn.fingerprint == counts.fingerprint
     assert drawn.frequencies[2] > 2.5 * counts.frequencies[2]
-    np.testing.assert_allclose(drawn.frequencies, built.realised.frequencies, atol=1e-3)  # of whole pixels
+    np.testing.assert_allclose(drawn.frequencies, built.effective.frequencies, atol=1e-3)  # of whole pixels
     weights = built_config.class_weights.build(drawn)
-    totals = weights[:3] * built.realised.frequencies[:3]  # what each class adds to the loss of the stream
+    totals = weights[:3] * built.effective.frequencies[:3]  # what each class adds to the loss of the stream
     np.testing.assert_allclose(totals / totals.sum(), 1 / 3, atol=0.01)
-    twice = built_config.class_weights.build(counts)[:3] * built.realised.frequencies[:3]
+    twice = built_config.class_weights.build(counts)[:3] * built.effective.frequencies[:3]
     assert twice[2] > 2 * twice[0]  # the natural counts would correct for the boat again
 
 
 def test_counts_hold_together(samples: list[Sample], tmp_path: Path) -> None:
-    for section in (AIMED, AIMED | COPIED, COPIED, {"images": {"name": "repeat_factor", "threshold": 1.0}}):
+    for section in (CENTRED, {"images": {"name": "repeat_factor", "threshold": 1.0}}):
         built = sampling(config(tmp_path, sampler=section), samples)
         assert built is not None
         counts = built.counts(natural(samples, tmp_path))
@@ -113,26 +108,24 @@ def test_counts_hold_together(samples: list[Sample], tmp_path: Path) -> None:
 
 def test_the_table_and_the_json(samples: list[Sample], tmp_path: Path) -> None:
     counts = natural(samples, tmp_path)
-    built = sampling(config(tmp_path, sampler=AIMED | COPIED), samples)
+    built = sampling(config(tmp_path, sampler=CENTRED), samples)
     assert built is not None
     stored = json.loads(json.dumps(built.to_json(counts)))
     assert stored["basis"] == "the first draws of the run" and stored["draws"] == 2048
-    assert stored["pasted_objects"] == built.realised.pasted > 100
     assert list(stored["classes"]) == NAMES
     assert stored["classes"]["boat"]["natural"] == counts.frequencies[2]
-    assert stored["classes"]["boat"]["realised"] > 5 * counts.frequencies[2]
-    share, error = (100 * stored["classes"]["boat"][key] for key in ("realised", "standard_error"))
-    assert built.realised_texts()[2] == f"{share:.3f}% ± {error:.2g}"
-    pasted = f"{built.realised.pasted} objects pasted into them"
-    assert built.told() == (f"drawn: the share in the run's first 2,048 draws and its standard error, {pasted}")
+    assert stored["classes"]["boat"]["effective"] > 5 * counts.frequencies[2]
+    share, error = (100 * stored["classes"]["boat"][key] for key in ("effective", "standard_error"))
+    assert built.effective_texts()[2] == f"{share:.3f}% ± {error:.2g}"
+    assert built.told() == "drawn: the share in the run's first 2,048 draws and its standard error"
     exact = sampling(config(tmp_path, sampler={"images": {"name": "class_presence"}}), samples)
     assert exact is not None
     assert exact.told() == "drawn: the share in what the sampler draws, over all 96 draws of the run"
-    assert exact.realised_texts()[3] == "0.000%" and exact.to_json(counts)["basis"] == "every draw of the run"
+    assert exact.effective_texts()[3] == "0.000%" and exact.to_json(counts)["basis"] == "every draw of the run"
 
 
 def test_a_stored_index_is_read_and_another_is_not(samples: list[Sample], tmp_path: Path) -> None:
-    built_config, told = config(tmp_path, sampler=AIMED), []
+    built_config, told = config(tmp_path, sampler=CENTRED), []
 
     def progress(name: str):
         told.append(name)
@@ -144,7 +137,7 @@ def test_a_stored_index_is_read_and_another_is_not(samples: list[Sample], tmp_pa
     built.sampler.index.save(file, natural(samples, tmp_path).fingerprint)
     again = sampling(built_config, samples, file, progress)
     assert again is not None and told[2:] == ["drawing crops to count"]
-    np.testing.assert_array_equal(again.realised.pixels, built.realised.pixels)
+    np.testing.assert_array_equal(again.effective.pixels, built.effective.pixels)
     sampling(built_config, samples[:6], file, progress)
     assert told[3:] == ["locating classes", "drawing crops to count"]
 
@@ -155,11 +148,6 @@ def test_a_stored_index_is_read_and_another_is_not(samples: list[Sample], tmp_pa
         (
             {"crops": {"share": 0.5, "classes": {"bird": 1, "boat": 1}}},
             "sampler.crops.classes: no pixel of bird in 8 training masks; allowed: classes that have some",
-        ),
-        (
-            {"copy_paste": {"classes": {"boat": 1, "road": 1}}},  # every road touches the border
-            "sampler.copy_paste.classes: no object of 16 pixels or more, whole in its image, of road in 8 training "
-            "masks; allowed: classes that have some",
         ),
     ],
 )
@@ -178,19 +166,19 @@ def test_a_threshold_that_changes_nothing(samples: list[Sample], tmp_path: Path)
 def test_correcting_twice_is_warned_of(tmp_path: Path) -> None:
     manual = {"class_weights": {"scheme": "manual", "manual": dict.fromkeys(NAMES, 1.0)}}
     assert sampling_warnings(config(tmp_path, **manual)) == []
-    assert sampling_warnings(config(tmp_path, sampler=AIMED, class_weights={"scheme": "inverse_sqrt"})) == []
-    (warning,) = sampling_warnings(config(tmp_path, sampler=AIMED, **manual))
+    assert sampling_warnings(config(tmp_path, sampler=CENTRED, class_weights={"scheme": "inverse_sqrt"})) == []
+    (warning,) = sampling_warnings(config(tmp_path, sampler=CENTRED, **manual))
     assert warning.startswith("class_weights.manual is used as it is, although the sampler shows the rare classes more")
     assert "corrected twice" in warning
 
 
 def test_training_data_wants_the_sampler(samples: list[Sample], tmp_path: Path) -> None:
-    built_config = config(tmp_path, sampler=AIMED | COPIED)
-    with pytest.raises(ValueError, match="drawn_by: got None, allowed with a sampler in the configuration: that of"):
+    built_config = config(tmp_path, sampler=CENTRED)
+    with pytest.raises(ValueError, match="sampler: got None, allowed with a sampler in the configuration: that of"):
         built_config.training_data(samples)
     built = sampling(built_config, samples)
     assert built is not None
-    batches = list(built_config.training_data(samples, 4, built.drawn_by).as_numpy_iterator())
+    batches = list(built_config.training_data(samples, 4, built.sampler).as_numpy_iterator())
     assert len(batches) == 2 * 4 and batches[0][0].shape == (4, 16, 16, 3)
     shown = np.concatenate([labels for _, labels in batches])
     assert (shown == 2).any(axis=(1, 2)).mean() > 0.3

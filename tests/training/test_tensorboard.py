@@ -58,7 +58,7 @@ def conv_model(metrics=None, **options):
     return model
 
 
-def cockpit(folder, **options):
+def board(folder, **options):
     options = {"counts": counts(), "class_weights": [1.0, 4.0, 0.0], "limits": LIMITS} | options
     return SegmentationTensorBoard(folder, LABELS, samples=2, **options)
 
@@ -95,7 +95,7 @@ class Weights(keras.callbacks.Callback):
 def run(tmp_path_factory):
     """(folder, model, its weights after each of 4 epochs, fit's history) of a plain Keras model."""
     folder, model, weights = tmp_path_factory.mktemp("run"), conv_model(), Weights()
-    callback = cockpit(folder, texts={"config": "**seed** 0"}, hparams={"scheme": "manual"}, sample_names=["x", "x"])
+    callback = board(folder, texts={"config": "**seed** 0"}, hparams={"scheme": "manual"}, sample_names=["x", "x"])
     history = fit(model, callback, callbacks=[weights])
     return folder, model, weights.kept, history.history
 
@@ -153,14 +153,14 @@ def test_train_scores_are_of_the_epoch_s_training_matrix(tmp_path):
     # Learning rate 0: the model stays, so the matrix that training summed is the one it has afterwards.
     model = conv_model()
     model.optimizer.learning_rate.assign(0.0)
-    fit(model, cockpit(tmp_path), epochs=1, validation_data=(IMAGES[:1], MASKS[:1]))
+    fit(model, board(tmp_path), epochs=1, validation_data=(IMAGES[:1], MASKS[:1]))
     said = model.predict(IMAGES, verbose=0).argmax(-1)
     expected = precision_score(MASKS[MASKS != 255] == 1, said[MASKS != 255] == 1)
     assert dict(points(read(tmp_path, "train"), "precision/boat")) == pytest.approx({1: expected})
 
 
 def test_without_validation_there_is_a_train_run(tmp_path):
-    fit(conv_model(), cockpit(tmp_path), epochs=2, validation_data=None)
+    fit(conv_model(), board(tmp_path), epochs=2, validation_data=None)
     assert steps(read(tmp_path, "train"), "recall/boat") == [1, 2]
     assert "loss" not in read(tmp_path, "val").Tags()["tensors"]
 
@@ -223,7 +223,7 @@ def test_what_drawing_raises_ends_the_fit(tmp_path, monkeypatch):
 
     monkeypatch.setattr("seg.training.class_board.panel", panel)
     with pytest.raises(ValueError, match="no picture of this"):
-        fit(conv_model(), cockpit(tmp_path), epochs=1)
+        fit(conv_model(), board(tmp_path), epochs=1)
 
 
 def test_texts_layout_and_hparams_are_written_once(run):
@@ -253,7 +253,7 @@ def test_a_full_folder_gets_no_more_pictures_but_every_curve(tmp_path):
     limits = TensorBoard(max_mb=0.001, look_every=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # Keras's own, which pyproject.toml allows, are among them
-        fit(conv_model(), cockpit(tmp_path, limits=limits), epochs=2)
+        fit(conv_model(), board(tmp_path, limits=limits), epochs=2)
     (note,) = [str(warning.message) for warning in caught if "max_mb" in str(warning.message)]
     assert "the limit (max_mb) is 0.001: no more pictures from epoch 1 on; the curves go on" in note
     val = read(tmp_path, "val")
@@ -289,9 +289,9 @@ def test_150_classes_are_written_within_the_stated_size(tmp_path):
 # --- resuming ---------------------------------------------------------------------------------------------------------
 def test_a_resumed_fit_has_no_step_twice(tmp_path):
     model = conv_model()
-    fit(model, cockpit(tmp_path, texts={"config": "x"}), epochs=3)
+    fit(model, board(tmp_path, texts={"config": "x"}), epochs=3)
     first = points(read(tmp_path, "val"), "iou/boat")[:2]
-    fit(model, cockpit(tmp_path, texts={"config": "x"}), epochs=5, initial_epoch=2)  # epoch 3 had got no checkpoint
+    fit(model, board(tmp_path, texts={"config": "x"}), epochs=5, initial_epoch=2)  # epoch 3 had got no checkpoint
     for run in ("train", "val"):
         events = read(tmp_path, run)
         assert steps(events, "iou/boat") == steps(events, "loss") == [1, 2, 3, 4, 5]
@@ -300,8 +300,8 @@ def test_a_resumed_fit_has_no_step_twice(tmp_path):
 
 
 def test_a_fit_from_the_start_replaces_the_run(tmp_path):
-    fit(conv_model(), cockpit(tmp_path), epochs=3)
-    fit(conv_model(), cockpit(tmp_path), epochs=1)
+    fit(conv_model(), board(tmp_path), epochs=3)
+    fit(conv_model(), board(tmp_path), epochs=1)
     assert steps(read(tmp_path, "val"), "loss") == [1]
     assert steps(read(tmp_path, "train"), "classes") == [0]
 
@@ -312,7 +312,7 @@ def test_one_callback_goes_on_after_an_interrupted_fit(tmp_path):
             if self.model.optimizer.iterations >= 3:
                 raise KeyboardInterrupt
 
-    model, callback = conv_model(), cockpit(tmp_path)
+    model, callback = conv_model(), board(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         fit(model, callback, epochs=2, callbacks=[Stop()])
     fit(model, callback, epochs=3, initial_epoch=1)
@@ -322,7 +322,7 @@ def test_one_callback_goes_on_after_an_interrupted_fit(tmp_path):
 
 
 def test_one_callback_goes_on_with_a_model_that_is_compiled_anew(tmp_path):
-    model, callback = conv_model(), cockpit(tmp_path)
+    model, callback = conv_model(), board(tmp_path)
     fit(model, callback, epochs=1)
     model.compile("sgd", CrossEntropy(), metrics=[ConfusionMatrix(NAMES)])
     history = fit(model, callback, epochs=2, initial_epoch=1).history
@@ -347,7 +347,7 @@ class NoMatrix(keras.metrics.Metric):
 def test_a_metric_without_a_matrix_leaves_its_panels_out(tmp_path):
     model = conv_model(metrics=[NoMatrix()], loss="mse")
     targets = np.zeros((6, 8, 6, 3), np.float32)
-    model.fit(IMAGES, targets, validation_data=(IMAGES, targets), verbose=0, callbacks=[cockpit(tmp_path)])
+    model.fit(IMAGES, targets, validation_data=(IMAGES, targets), verbose=0, callbacks=[board(tmp_path)])
     val = read(tmp_path, "val")
     assert points(val, "iou/boat") == [(1, 0.25)]
     assert points(val, "mean_iou") == [(1, 0.5)]
@@ -357,17 +357,17 @@ def test_a_metric_without_a_matrix_leaves_its_panels_out(tmp_path):
 def test_other_classes_are_refused(tmp_path):
     message = r"metric 'confusion': got the classes water, boat, car, allowed: those of labels, water, boat, never"
     with pytest.raises(ValueError, match=message):
-        fit(conv_model(metrics=[ConfusionMatrix(("water", "boat", "car"))]), cockpit(tmp_path))
+        fit(conv_model(metrics=[ConfusionMatrix(("water", "boat", "car"))]), board(tmp_path))
     with pytest.raises(ValueError, match="counts: got the classes water, boat, allowed: water, boat, never labelled"):
-        cockpit(tmp_path, counts=counts(NAMES[:2]))
+        board(tmp_path, counts=counts(NAMES[:2]))
     with pytest.raises(ValueError, match=r"class_weights: got shape \(2,\), allowed: \(3,\), one a class"):
-        cockpit(tmp_path, class_weights=[1, 2])
+        board(tmp_path, class_weights=[1, 2])
     with pytest.raises(ValueError, match="curve_classes: got 'car', allowed: water, boat, never labelled"):
-        cockpit(tmp_path, limits=TensorBoard(curve_classes=("car",)))
+        board(tmp_path, limits=TensorBoard(curve_classes=("car",)))
 
 
 def test_named_curve_classes(tmp_path):
-    fit(conv_model(), cockpit(tmp_path, limits=TensorBoard(curve_classes=("water",))), epochs=1)
+    fit(conv_model(), board(tmp_path, limits=TensorBoard(curve_classes=("water",))), epochs=1)
     assert [tag for tag in read(tmp_path, "val").Tags()["tensors"] if tag.startswith("pr_curve")] == ["pr_curve/water"]
 
 

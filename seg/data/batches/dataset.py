@@ -29,7 +29,6 @@ from seg.labels import LabelSet
 
 if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose import takes a second
     from seg.data.batches.pixel_cache import PixelCache
-    from seg.data.sampling.copy_paste import CopyPaste
     from seg.data.sampling.sampler import Sampler
     from seg.data.views.transforms import Augmentation
 
@@ -46,7 +45,6 @@ def training_batches(
     *,
     pixel_weights: PixelWeights | None = None,
     sampler: Sampler | None = None,
-    copy_paste: CopyPaste | None = None,
     cache: PixelCache | None = None,
     batch_size: int,
     seed: int,
@@ -68,8 +66,7 @@ def training_batches(
         preprocessing: Resizing and normalisation.
         augmentation: Random changes and crops, or None.
         pixel_weights: From a mask's path and the mask to its pixels' weights (H, W) float32, moved as it is; or None.
-        sampler: Which samples are drawn and where their crops are aimed; None: each as often, anywhere.
-        copy_paste: Objects of other samples to paste; None: none. Needs an augmentation.
+        sampler: Which samples are drawn and where their crops are class-centred; None: each as often, anywhere.
         cache: Where decoded files are kept; None: nowhere.
         batch_size: Samples in a batch; an epoch is cut to whole batches.
         seed: The run's seed.
@@ -89,9 +86,7 @@ def training_batches(
     steps = steps_per_epoch(len(samples), batch_size, crops_per_image)
     if not 0 <= first_step < steps:
         raise ValueError(f"first_step: got {first_step}, allowed: 0 to {steps - 1}")
-    load = TrainingLoader(
-        samples, labels, encoding, preprocessing, augmentation, pixel_weights, sampler, copy_paste, cache, seed
-    )
+    load = TrainingLoader(samples, labels, encoding, preprocessing, augmentation, pixel_weights, sampler, cache, seed)
 
     def drawn(epoch: np.int64) -> np.ndarray:
         count = steps * batch_size
@@ -117,7 +112,7 @@ def training_batches(
 def _draw_batches(
     drawn: Callable[[np.int64], np.ndarray], steps: int, batch_size: int, epochs: range, first_step: int
 ) -> tf.data.Dataset:
-    """The (epoch, sample, crop, aimed class) of each batch, (batch_size, 4) int64, from `first_step` of the first epoch
+    """The (epoch, sample, crop, centre class) of each batch, (batch_size, 4) int64, from `first_step` of the first epoch
     on."""
 
     def epoch_dataset(epoch: tf.Tensor) -> tf.data.Dataset:

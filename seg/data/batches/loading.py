@@ -23,7 +23,6 @@ from seg.labels import LabelSet
 
 if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose import takes a second
     from seg.data.batches.pixel_cache import PixelCache
-    from seg.data.sampling.copy_paste import CopyPaste
     from seg.data.sampling.sampler import Sampler
     from seg.data.views.transforms import Augmentation
 
@@ -114,7 +113,7 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class TrainingLoader:
-    """From a draw (epoch, sample, crop, aimed class) to what the model is trained on; safe for threads.
+    """From a draw (epoch, sample, crop, centre class) to what the model is trained on; safe for threads.
 
     Attributes:
         size: (height, width) of what it gives.
@@ -129,7 +128,6 @@ class TrainingLoader:
         augmentation: Augmentation | None,
         pixel_weights: PixelWeights | None,
         sampler: Sampler | None,
-        copy_paste: CopyPaste | None,
         cache: PixelCache | None,
         seed: int,
     ) -> None:
@@ -138,17 +136,17 @@ class TrainingLoader:
             raise ValueError(
                 f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
             )
-        if augmentation is None and (copy_paste or (sampler and sampler.crops)):
-            raise ValueError("got aimed crops or copy_paste without an augmentation, allowed: with one")
+        if augmentation is None and sampler and sampler.crops:
+            raise ValueError("got class-centred crops without an augmentation, allowed: with one")
         self._samples, self._labels, self._encoding = samples, labels, encoding
         self._preprocessing, self._augmentation = preprocessing, augmentation
         self._source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
-        self._pixel_weights, self._sampler, self._copy_paste = pixel_weights, sampler, copy_paste
+        self._pixel_weights, self._sampler = pixel_weights, sampler
         self._cache, self._seed = cache, seed
-        if not self._source.reads_plainly(samples[0].image) and (cache or copy_paste):
+        if not self._source.reads_plainly(samples[0].image) and cache:
             raise DataError(
                 f"{samples[0].image}: is read by windows or slices, or with input.bands as a list, input.nodata or "
-                f"input.clip, which {'input.cache' if cache else 'sampler.copy_paste'} does not work with; allowed: "
+                f"input.clip, which input.cache does not work with; allowed: "
                 "leave it out"
             )
         crop = augmentation.crop if augmentation is not None else None
@@ -158,10 +156,10 @@ class TrainingLoader:
 
     def __call__(self, draw: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...]:
         """Writes the image to `out` (H, W, bands) float32; returns mask (H, W[, K]) uint8[, weights (H, W) float32]."""
-        epoch, index, crop, aim = (int(value) for value in draw)
+        epoch, index, crop, centre = (int(value) for value in draw)
         sample = self._samples[index]
         if self._augmentation is not None and not self._source.reads_plainly(sample.image):
-            return self._of_source(self._augmentation, index, aim, sample_seed(self._seed, epoch, index, crop), out)
+            return self._of_source(self._augmentation, index, centre, sample_seed(self._seed, epoch, index, crop), out)
         image, mask = self._pair(index)
         self._check_size(sample, mask.shape[:2])
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
@@ -169,23 +167,21 @@ class TrainingLoader:
             self._preprocessing.prepare(image, out=out)
             return mask, *maps
         seed = sample_seed(self._seed, epoch, index, crop)
-        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        target = self._sampler.target(index, centre, seed) if self._sampler else None
         drawn = self._augmentation.draw(mask.shape[:2], seed, target)
         self._augmentation.check_stored(image.dtype, sample.image)
         image = self._preprocessing.augmentable(image)
-        if self._copy_paste is not None:
-            image, mask, _ = self._copy_paste((image, mask), index, seed, drawn.frame, self._augmentable_pair)
         image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
         self._preprocessing.prepare(image, out=out)
         return mask, *maps
 
     def _of_source(
-        self, augmentation: Augmentation, index: int, aim: int, seed: int, out: np.ndarray
+        self, augmentation: Augmentation, index: int, centre: int, seed: int, out: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         """Of a sample that is read by windows."""
         source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
         self._check_size(source.sample, source.shape)
-        target = self._sampler.target(index, aim, seed) if self._sampler else None
+        target = self._sampler.target(index, centre, seed) if self._sampler else None
         pixels, missing = augmentation.of_source(source, seed, target)
         self._preprocessing.prepare(pixels.image, missing, out)
         return (pixels.mask,) if pixels.weights is None else (pixels.mask, pixels.weights)
@@ -205,10 +201,6 @@ class TrainingLoader:
             return load_pair(sample, self._labels, self._encoding, self._source)
 
         return load() if self._cache is None else self._cache(sample.image, sample.mask, load)
-
-    def _augmentable_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = self._pair(index)
-        return self._preprocessing.augmentable(image), mask
 
 
 def _size(pixels: np.ndarray) -> str:

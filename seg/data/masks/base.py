@@ -30,11 +30,11 @@ class Decoded(NamedTuple):
 
     Attributes:
         mask: (h, w) uint8 class indices and `ignore_index`; (h, w, K) of classes that may overlap.
-        moved: Pixels whose colour was no class's, and that took the nearest one.
+        snapped: Pixels whose colour was no class's, and that took the nearest one.
     """
 
     mask: np.ndarray
-    moved: int = 0
+    snapped: int = 0
 
 
 class Encoding:

@@ -15,7 +15,7 @@ from seg.data.masks.base import FITTING, Decoded, Encoding, described, png
 from seg.errors import ConfigError, DataError
 from seg.labels import Colour, LabelSet
 
-MOVED = 512  # above every label + 1
+SNAPPED = 512  # above every label + 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def labels_of_colours(
         encoding: Void colours and tolerance.
 
     Returns:
-        (H, W) uint8 class indices or `ignore_index`, and the number of pixels that were moved to another colour.
+        (H, W) uint8 class indices or `ignore_index`, and the number of pixels that were snapped to another colour.
 
     Raises:
         DataError: A colour is farther than the tolerance from all class and void colours.
@@ -109,17 +109,17 @@ def labels_of_colours(
         if squares.max() > encoding.tolerance**2:
             raise _unmapped_colour(found, counts, nearest, squares, labels, encoding, path)
         # Several threads may write here: all write the same.
-        table[found] = np.where(nearest < labels.num_classes, nearest, labels.ignore_index) + 1 + MOVED
+        table[found] = np.where(nearest < labels.num_classes, nearest, labels.ignore_index) + 1 + SNAPPED
         mapped[unmapped] = table.take(codes[unmapped])
-    moved = 0
+    snapped = 0
     if encoding.tolerance:
-        moved = int(np.count_nonzero(mapped > MOVED))
-        mapped &= MOVED - 1
-    return (mapped - 1).astype(np.uint8), moved
+        snapped = int(np.count_nonzero(mapped > SNAPPED))
+        mapped &= SNAPPED - 1
+    return (mapped - 1).astype(np.uint8), snapped
 
 
 def _table(labels: LabelSet, encoding: ColourEncoding) -> np.ndarray:
-    """(2^24,) uint16: for each colour its label + 1, plus `MOVED` if it is not the class's own; 0 is not known yet.
+    """(2^24,) uint16: for each colour its label + 1, plus `SNAPPED` if it is not the class's own; 0 is not known yet.
 
     np.zeros gives untouched memory: only pages of colours that are met are ever filled.
     """

@@ -58,22 +58,22 @@ def count_pixels(file: File, labels: LabelSet, encoding: MaskEncoding) -> np.nda
     Raises:
         DataError, ConfigError: As `seg.data.masks.reading.read_mask`.
     """
-    return count_pixels_and_moved(file, labels, encoding)[0]
+    return count_pixels_and_snapped(file, labels, encoding)[0]
 
 
-def count_pixels_and_moved(file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
-    """As `count_pixels`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
+def count_pixels_and_snapped(file: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np.ndarray, int]:
+    """As `count_pixels`, with the number of pixels that `ColourEncoding.tolerance` snapped to another colour."""
     source = encoding.reader(file)
     data = source.contents
     counts = _count_values(data, labels, encoding) if data is not None and _histogram.done() else None
     if counts is not None:
         return counts, 0
-    counts, moved = np.zeros(labels.num_classes + 1, np.int64), 0
+    counts, snapped = np.zeros(labels.num_classes + 1, np.int64), 0
     for window in stored_blocks(source):
         found = decode_stored(source.read(window), labels, encoding)
         counts += mask_pixels(found.mask, labels)
-        moved += found.moved
-    return counts, moved
+        snapped += found.snapped
+    return counts, snapped
 
 
 def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:

@@ -51,8 +51,8 @@ class MergedEncoding(Encoding):
 
     def decode(self, stored: Stored, labels: LabelSet) -> Decoded:
         """As `Encoding.decode`."""
-        mask, moved = self.stored.decode(stored, self.labels)
-        return Decoded(cv2.LUT(mask, _merge_table(self, labels)).reshape(mask.shape), moved)
+        mask, snapped = self.stored.decode(stored, self.labels)
+        return Decoded(cv2.LUT(mask, _merge_table(self, labels)).reshape(mask.shape), snapped)
 
     def table(self, labels: LabelSet) -> np.ndarray:
         """As `Encoding.table`."""

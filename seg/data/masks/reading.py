@@ -41,7 +41,7 @@ __all__ = [
     "ValueEncoding",
     "decode_stored",
     "read_mask",
-    "read_mask_and_moved",
+    "read_mask_and_snapped",
     "write_mask",
 ]
 
@@ -69,16 +69,18 @@ def read_mask(path: File, labels: LabelSet, encoding: MaskEncoding, window: Wind
             value or colour that is neither a class nor void.
         ConfigError: `binary` with other than two classes, or a void colour or value that is also a class's.
     """
-    return read_mask_and_moved(path, labels, encoding, window).mask
+    return read_mask_and_snapped(path, labels, encoding, window).mask
 
 
-def read_mask_and_moved(file: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None) -> Decoded:
-    """As `read_mask`, with the number of pixels that `ColourEncoding.tolerance` moved to another colour."""
+def read_mask_and_snapped(
+    file: File, labels: LabelSet, encoding: MaskEncoding, window: Window | None = None
+) -> Decoded:
+    """As `read_mask`, with the number of pixels that `ColourEncoding.tolerance` snapped to another colour."""
     return decode_stored(encoding.reader(file).read(window), labels, encoding)
 
 
 def decode_stored(stored: Stored, labels: LabelSet, encoding: MaskEncoding) -> Decoded:
-    """As `read_mask_and_moved`, of what a reader gave. Void is also what the file itself calls empty, by its nodata
+    """As `read_mask_and_snapped`, of what a reader gave. Void is also what the file itself calls empty, by its nodata
     value, an internal mask or an alpha band: of these pixels the encoding is not asked.
 
     Raises:
@@ -90,11 +92,11 @@ def decode_stored(stored: Stored, labels: LabelSet, encoding: MaskEncoding) -> D
     void = stored.void()
     if void is None:
         return encoding.decode(stored, labels)
-    mask, moved = np.full(void.shape, labels.ignore_index, np.uint8), 0
+    mask, snapped = np.full(void.shape, labels.ignore_index, np.uint8), 0
     if not void.all():
-        found, moved = encoding.decode(replace(stored, values=stored.values[~void][None], valid=None), labels)
+        found, snapped = encoding.decode(replace(stored, values=stored.values[~void][None], valid=None), labels)
         mask[~void] = found[0]
-    return Decoded(mask, moved)
+    return Decoded(mask, snapped)
 
 
 def _check_nodata(stored: Stored, empty: np.ndarray, labels: LabelSet, encoding: MaskEncoding) -> None:

@@ -1,7 +1,7 @@
 """What an epoch draws: which samples, in which order, and the seed of everything random about each draw.
 
-A draw is (sample, crop, aim): the sample's index, the number of the draw among those of the sample in this epoch, and
-the class that the crop is aimed at or `NO_AIM`. (run seed, epoch, sample, crop) differ between any two draws of a run,
+A draw is (sample, crop, centre): the sample's index, the number of the draw among those of the sample in this epoch, and
+the class that the crop is centred on or `NO_CENTRE`. (run seed, epoch, sample, crop) differ between any two draws of a run,
 and so do their seeds.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from seg.errors import DataError
 
-NO_AIM = -1
+NO_CENTRE = -1
 
 
 def sample_seed(run_seed: int, epoch: int, sample_index: int, crop_index: int) -> int:
@@ -28,7 +28,7 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 def epoch_draws(num_samples: int, crops_per_image: int, seed: int, epoch: int, count: int) -> np.ndarray:
     """The first `count` draws of an epoch that visits each sample `crops_per_image` times: (count, 3) int64."""
     order = epoch_order(num_samples * crops_per_image, seed, epoch)[:count]
-    return np.stack([order // crops_per_image, order % crops_per_image, np.full_like(order, NO_AIM)], axis=1)
+    return np.stack([order // crops_per_image, order % crops_per_image, np.full_like(order, NO_CENTRE)], axis=1)
 
 
 def numbered(samples: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Where the classes lie in a set of masks: pixels of each class per mask, places to aim crops at, objects to copy.
+"""Where the classes lie in a set of masks: pixels of each class per mask, and places to centre crops on.
 
 One pass of threads reads every mask once. What is kept is bounded, whatever the masks hold: up to `POSITIONS` pixels
-(4 bytes each) and `COMPONENTS` components (36 bytes each) of each asked-for class in each mask.
+(4 bytes each) of each asked-for class in each mask.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ from seg.errors import DataError
 from seg.labels import LabelSet
 
 POSITIONS = 256
-COMPONENTS = 32
-_ARRAYS = ("shapes", "pixels", "located", "starts", "positions", "copied", "components")
-
-# The columns of `MaskIndex.components`.
-MASK, CLASS, TOP, LEFT, HEIGHT, WIDTH, ROW, COLUMN, AREA = range(9)
+_ARRAYS = ("shapes", "pixels", "located", "starts", "positions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +39,6 @@ class MaskIndex:
         positions: uint32: row * width + column of pixels. All pixels of the class in the mask if there are at most
             `POSITIONS`, else that many of them, one of every n / POSITIONS in reading order: each pixel of the class is
             as likely to be kept as any other.
-        copied: The classes whose components are kept.
-        components: (M, 9) int32, a row a connected component (8 neighbours): the mask, the class, the bounding box's
-            top, left, height and width, row and column of one of its pixels, its area. Up to `COMPONENTS` of each class
-            in each mask, the largest; none that touches the mask's border, where objects are cut off.
     """
 
     shapes: np.ndarray
@@ -54,8 +46,6 @@ class MaskIndex:
     located: np.ndarray
     starts: np.ndarray
     positions: np.ndarray
-    copied: np.ndarray
-    components: np.ndarray
 
     @property
     def presence(self) -> np.ndarray:
@@ -97,8 +87,6 @@ def index_masks(
     encoding: MaskEncoding,
     *,
     locate: Sequence[int] = (),
-    copy: Sequence[int] = (),
-    min_area: int = 1,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MaskIndex:
@@ -109,46 +97,34 @@ def index_masks(
         labels: Their classes.
         encoding: How they store them.
         locate: Classes whose pixels are kept.
-        copy: Classes whose components are kept.
-        min_area: The smallest component kept, in pixels.
         workers: Threads; None: one a core.
         progress: Called after each mask with the masks done and their number.
 
     Raises:
         DataError: A mask cannot be read, or has 2^32 pixels or more.
     """
-    located, copied = sorted(set(locate)), sorted(set(copy))
+    located = sorted(set(locate))
 
-    def one(mask: File) -> tuple[tuple[int, ...], np.ndarray, list[np.ndarray], np.ndarray]:
+    def one(mask: File) -> tuple[tuple[int, ...], np.ndarray, list[np.ndarray]]:
         decoded = read_mask(mask, labels, encoding)
         if decoded.size >= 2**32:
             raise DataError(f"{mask}: has {decoded.size} pixels, allowed for a sampler: fewer than 2^32")
         places = [_positions(decoded, label) for label in located]
-        boxes = [_components(decoded, label, min_area) for label in copied]
-        return decoded.shape, mask_pixels(decoded, labels), places, np.concatenate([_NO_COMPONENTS, *boxes])
+        return decoded.shape, mask_pixels(decoded, labels), places
 
     found = []
     for result in in_order(one, masks, workers or os.cpu_count() or 1):
         found.append(result)
         if progress is not None:
             progress(len(found), len(masks))
-    parts = [places[k] for k in range(len(located)) for _, _, places, _ in found]
-    components = [_NO_COMPONENTS]
-    for number, (_, _, _, boxes) in enumerate(found):
-        boxes[:, MASK] = number
-        components.append(boxes)
+    parts = [places[k] for k in range(len(located)) for _, _, places in found]
     return MaskIndex(
-        shapes=np.array([shape for shape, _, _, _ in found], np.int64),
-        pixels=np.stack([pixels for _, pixels, _, _ in found]),
+        shapes=np.array([shape for shape, _, _ in found], np.int64),
+        pixels=np.stack([pixels for _, pixels, _ in found]),
         located=np.array(located, np.int64),
         starts=np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64),
         positions=np.concatenate([np.zeros(0, np.uint32), *parts]),
-        copied=np.array(copied, np.int64),
-        components=np.concatenate(components),
     )
-
-
-_NO_COMPONENTS = np.zeros((0, 9), np.int32)
 
 
 def _positions(mask: np.ndarray, label: int) -> np.ndarray:
@@ -163,27 +139,3 @@ def _positions(mask: np.ndarray, label: int) -> np.ndarray:
         found = found[((np.arange(POSITIONS) + start) * number / POSITIONS).astype(np.int64)]
     found = found.reshape(-1, 2).astype(np.int64)
     return (found[:, 1] * mask.shape[1] + found[:, 0]).astype(np.uint32)
-
-
-def _components(mask: np.ndarray, label: int, min_area: int) -> np.ndarray:
-    """The rows of `MaskIndex.components` of one class in one mask, the largest first."""
-    own = cv2.inRange(mask, label, label)
-    if not own.any():
-        return _NO_COMPONENTS
-    number, numbered, boxes, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
-    left, top, width, height, area = (boxes[:, k] for k in range(5))
-    whole = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
-    whole &= area >= min_area
-    whole[0] = False  # the background
-    kept = np.flatnonzero(whole)
-    kept = kept[np.argsort(-area[kept], kind="stable")][:COMPONENTS]
-    rows = np.zeros((len(kept), 9), np.int32)
-    for row, component in zip(rows, kept.tolist(), strict=True):
-        first = int(
-            np.argmax(numbered[top[component], left[component] : left[component] + width[component]] == component)
-        )
-        row[CLASS:] = (
-            label, top[component], left[component], height[component], width[component],
-            top[component], left[component] + first, area[component],
-        )  # fmt: skip
-    return rows

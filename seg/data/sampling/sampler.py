@@ -1,6 +1,6 @@
-"""Rare classes on purpose: which images an epoch draws, and where its crops are aimed.
+"""Rare classes on purpose: which images an epoch draws, and where its crops are class-centred.
 
-Every draw of an epoch is either aimed (a class by weight, one of the images that hold it, one of its pixels) or of the
+Every draw of an epoch is either class-centred (a class by weight, one of the images that hold it, one of its pixels) or of the
 image sampler's order: uniform, by repeat factors, or by class presence. An epoch has as many draws as without a
 sampler, so budgets compare. All of it follows from (run seed, epoch).
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg.data.sampling.draws import NO_AIM, epoch_draws, numbered
+from seg.data.sampling.draws import NO_CENTRE, epoch_draws, numbered
 from seg.data.sampling.mask_index import MaskIndex
-from seg.data.views.framing import Target
+from seg.data.views.crop_transform import Target
 from seg.errors import ConfigError
 
 # Which random stream of a draw or an epoch: the augmentation's seeds have one entry less, so no two are the same.
@@ -107,7 +107,7 @@ class CropTargets:
 
     Attributes:
         share: In (0, 1]: of an epoch's crops.
-        weights: (C,) not negative; 0: no crop is aimed at the class.
+        weights: (C,) not negative; 0: no crop is class-centred at the class.
         jitter: In [0, 1]: how far from the crop's centre the pixel may lie, as a share of the way to its border.
     """
 
@@ -122,8 +122,8 @@ class Sampler:
 
     Attributes:
         index: Of the training masks, in their order, with the places of the classes of `crops`.
-        images: How images are drawn where no crop is aimed; None: each as often as any other.
-        crops: Which crops are aimed; None: none.
+        images: How images are drawn where no crop is class-centred; None: each as often as any other.
+        crops: Which crops are class-centred; None: none.
 
     Raises:
         ConfigError: `images` would draw as if it were not there.
@@ -138,19 +138,19 @@ class Sampler:
             self.images.check(self.index.presence)
 
     def draws(self, seed: int, epoch: int, count: int, crops_per_image: int) -> np.ndarray:
-        """The draws of an epoch: (count, 3) int64 of (sample, crop, aimed class or `NO_AIM`), see
+        """The draws of an epoch: (count, 3) int64 of (sample, crop, centre class or `NO_CENTRE`), see
         `seg.data.sampling.draws`."""
         generator = np.random.default_rng((seed, epoch, _EPOCH_STREAM))
-        aimed = 0 if self.crops is None else int(self.crops.share * count + generator.random())
+        centred = 0 if self.crops is None else int(self.crops.share * count + generator.random())
         if self.images is None:
-            samples = [epoch_draws(len(self.index.presence), crops_per_image, seed, epoch, count - aimed)[:, 0]]
+            samples = [epoch_draws(len(self.index.presence), crops_per_image, seed, epoch, count - centred)[:, 0]]
         else:
-            samples = [self.images.draws(self.index.presence, count - aimed, crops_per_image, generator)]
-        classes = [np.full(count - aimed, NO_AIM)]
+            samples = [self.images.draws(self.index.presence, count - centred, crops_per_image, generator)]
+        classes = [np.full(count - centred, NO_CENTRE)]
         if self.crops is not None:
             presence = self.index.presence
             shares = np.array(self.crops.weights)
-            for label, number in enumerate(systematic_counts(shares / shares.sum() * aimed, generator).tolist()):
+            for label, number in enumerate(systematic_counts(shares / shares.sum() * centred, generator).tolist()):
                 holding = np.flatnonzero(presence[:, label])
                 if number:
                     times = systematic_counts(np.full(len(holding), number / len(holding)), generator)
@@ -160,12 +160,12 @@ class Sampler:
         drawn = drawn[generator.permutation(count)]
         return np.stack([drawn[:, 0], numbered(drawn[:, 0]), drawn[:, 1]], axis=1)
 
-    def target(self, sample: int, aim: int, seed: int) -> Target | None:
-        """The pixel that a draw's crop is aimed at, fixed by (sample, aim, the draw's seed); None without an aim."""
-        if aim == NO_AIM:
+    def target(self, sample: int, centre: int, seed: int) -> Target | None:
+        """The pixel that a draw's crop is centred on, fixed by (sample, centre, the draw's seed); None without a centre."""
+        if centre == NO_CENTRE:
             return None
         assert self.crops is not None
-        places = self.index.places(sample, aim)
+        places = self.index.places(sample, centre)
         row, column = places[np.random.default_rng((seed, _TARGET_STREAM)).integers(len(places))].tolist()
         return Target(row, column, self.crops.jitter)
 

@@ -19,9 +19,9 @@ from pydantic import PrivateAttr
 
 from seg.data.files.storage import File
 from seg.data.views.augmentation import AugmentationSettings
-from seg.data.views.framing import Frame, FrameRanges, Target
+from seg.data.views.crop_transform import CropTransform, CropTransformRanges, Target
 from seg.data.views.sources import Pixels, SampleSource
-from seg.data.views.warps import read_frame
+from seg.data.views.warps import read_crop
 from seg.errors import ConfigError, DataError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for its newest version
@@ -81,9 +81,9 @@ class Augmentation(AugmentationSettings):
             )
 
     @property
-    def ranges(self) -> FrameRanges:
+    def ranges(self) -> CropTransformRanges:
         """The geometric part but for the flips."""
-        return FrameRanges(self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
+        return CropTransformRanges(self.rotate90, self.scale, self.rotate, self.elastic, self.resize, self.crop)
 
     def draw(self, shape: tuple[int, int], seed: int, target: Target | None = None) -> Draw:
         """The random choices of one version, before any pixel is read; fixed by (shape, seed, target).
@@ -129,8 +129,8 @@ class Augmentation(AugmentationSettings):
         """What `draw` drew, done to an image and its mask. Once a draw: the colours are drawn from its streams."""
         if image.shape != (*mask.shape[:2], self.bands) or image.dtype not in (np.uint8, np.float32):
             raise ValueError(f"got image {image.shape} {image.dtype} and mask {mask.shape} for {self.bands} bands")
-        maps = [draw.frame.of_mask(each, self.ignore_index) for each in (mask, pixel_weights) if each is not None]
-        shown = self._coloured(draw.frame.of_image(image), draw)
+        maps = [draw.transform.of_mask(each, self.ignore_index) for each in (mask, pixel_weights) if each is not None]
+        shown = self._coloured(draw.transform.of_image(image), draw)
         return tuple(np.ascontiguousarray(array) for array in (shown, *maps))
 
     def of_source(self, source: SampleSource, seed: int, target: Target | None = None) -> tuple[Pixels, np.ndarray]:
@@ -151,7 +151,7 @@ class Augmentation(AugmentationSettings):
             DataError: `colour_jitter` is set, and the image does not hold 8-bit values; or it cannot be read.
         """
         draw = self.draw(source.shape, seed, target)
-        pixels, missing = read_frame(source, draw.frame, self.ignore_index)
+        pixels, missing = read_crop(source, draw.transform, self.ignore_index)
         self.check_stored(np.dtype(pixels.stored), source.sample.image)
         return pixels._replace(image=np.ascontiguousarray(self._coloured(pixels.image, draw))), missing
 
@@ -174,7 +174,7 @@ class Augmentation(AugmentationSettings):
         for transform in transforms:
             transform.set_random_state(draw.generator, draw.random)
             image = transform(image=image)["image"]
-        image = image.reshape(*draw.frame.size, self.bands)
+        image = image.reshape(*draw.transform.size, self.bands)
         if transforms and image.dtype == np.float32 and self.saturate:
             image = np.clip(image, 0.0, 1.0)  # as uint8 images saturate
         return image
@@ -208,7 +208,7 @@ class OpenBrightnessContrast(albumentations.RandomBrightnessContrast):
 class Draw:
     """The choices made for one version of an image, and the streams that the rest of it is drawn from."""
 
-    frame: Frame
+    transform: CropTransform
     generator: np.random.Generator
     random: random.Random
 

@@ -1,4 +1,4 @@
-"""A frame of a sample that is read by windows: what it shows, and nothing else, is read."""
+"""A transform of a sample that is read by windows: what it shows, and nothing else, is read."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ import cv2
 import numpy as np
 
 from seg.data.files.windows import before_shrinking, shrink_image, shrink_mask, warp_window, whole
-from seg.data.views.framing import Frame, displacement_field, warp
+from seg.data.views.crop_transform import CropTransform, displacement_field, warp
 from seg.data.views.sources import Pixels, SampleSource
 
 
-def read_frame(source: SampleSource, frame: Frame, ignore_index: int) -> tuple[Pixels, np.ndarray]:
-    """What a frame of the whole sample would show.
+def read_crop(source: SampleSource, transform: CropTransform, ignore_index: int) -> tuple[Pixels, np.ndarray]:
+    """What a transform of the whole sample would show.
 
     Args:
         source: The sample.
-        frame: Of an image of its size.
+        transform: Of an image of its size.
         ignore_index: What the mask's pixels from outside become.
 
     Returns:
         The output, 0 in the image outside; and (h, w, B) bool, true where a value is missing or from outside.
     """
-    if frame.matrix is None:
-        shown = needed = whole(frame.shape)
+    if transform.matrix is None:
+        shown = needed = whole(transform.shape)
     else:
-        bend = None if frame.bend is None else displacement_field(frame.bend, frame.size)
-        shown = warp_window(frame.shrunk, frame.size, frame.matrix, bend)
-        needed = before_shrinking(shown, frame.shape, frame.shrunk)
-    pixels = source.read(needed.flipped(frame.shape, *frame.flips))
-    flips = tuple(slice(None, None, -1 if flip else 1) for flip in frame.flips)
+        bend = None if transform.bend is None else displacement_field(transform.bend, transform.size)
+        shown = warp_window(transform.shrunk, transform.size, transform.matrix, bend)
+        needed = before_shrinking(shown, transform.shape, transform.shrunk)
+    pixels = source.read(needed.flipped(transform.shape, *transform.flips))
+    flips = tuple(slice(None, None, -1 if flip else 1) for flip in transform.flips)
 
     def drawn(array: np.ndarray, interpolation: int, outside: int) -> np.ndarray:
         part = np.ascontiguousarray(array[flips])
-        if frame.matrix is None:
+        if transform.matrix is None:
             return part
-        moved = frame.matrix - np.array([[0, 0, shown.left], [0, 0, shown.top]])
+        moved = transform.matrix - np.array([[0, 0, shown.left], [0, 0, shown.top]])
         if interpolation == cv2.INTER_LINEAR:
-            part = shrink_image(part, shown, frame.shape, frame.shrunk)
-            return warp(part, moved, frame.size, frame.bend, interpolation, outside).reshape(*frame.size, -1)
-        part = shrink_mask(part, shown, frame.shape, frame.shrunk)
+            part = shrink_image(part, shown, transform.shape, transform.shrunk)
+            return warp(part, moved, transform.size, transform.bend, interpolation, outside).reshape(
+                *transform.size, -1
+            )
+        part = shrink_mask(part, shown, transform.shape, transform.shrunk)
         planes = [part] if part.ndim == 2 else [np.ascontiguousarray(part[..., k]) for k in range(part.shape[2])]
-        warped = [warp(plane, moved, frame.size, frame.bend, interpolation, outside) for plane in planes]
+        warped = [warp(plane, moved, transform.size, transform.bend, interpolation, outside) for plane in planes]
         return warped[0] if part.ndim == 2 else np.stack(warped, axis=-1)
 
     gone = np.zeros((*pixels.mask.shape[:2], 1), bool) if pixels.missing is None else pixels.missing

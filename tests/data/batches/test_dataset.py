@@ -17,7 +17,6 @@ from seg.data.batches.loading import BatchLoader, TrainingLoader, load_pair
 from seg.data.batches.pixel_cache import PixelCache
 from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
-from seg.data.sampling.copy_paste import CopyPaste
 from seg.data.sampling.draws import epoch_order
 from seg.data.sampling.mask_index import index_masks
 from seg.data.sampling.sampler import CropTargets, RepeatFactor, Sampler
@@ -283,24 +282,19 @@ def test_augmentation_and_preprocessing_agree_on_the_size(samples):
 
 # --- beginning within an epoch, samplers, cache ---
 def make_sampler(samples: list[Sample], **settings: object) -> Sampler:
-    index = index_masks([sample.mask for sample in samples], LABELS, ENCODING, locate=[1, 2], copy=[2])
+    index = index_masks([sample.mask for sample in samples], LABELS, ENCODING, locate=[1, 2])
     return Sampler(index, **settings)
-
-
-def copying(samples: list[Sample], sampler: Sampler) -> CopyPaste:
-    masks = [sample.mask for sample in samples]
-    return CopyPaste(masks, sampler.index, (0, 0, 1), 0.8, (1, 2), {}, 255, (True, True))
 
 
 @pytest.fixture
 def everything(samples: list[Sample]) -> dict:
-    """Repeat factors, aimed crops and pasted objects: all that draws."""
+    """Repeat factors and class-centred crops: all that draws."""
     mask = np.zeros((12, 16), np.uint8)
     mask[3:6, 4:8] = 2
     cv2.imwrite(str(samples[1].mask), mask)
     cv2.imwrite(str(samples[2].mask), np.zeros((12, 16), np.uint8))
     sampler = make_sampler(samples, images=RepeatFactor(1.0), crops=CropTargets(0.4, (0.0, 1.0, 2.0), 0.5))
-    return {"sampler": sampler, "copy_paste": copying(samples, sampler), "crops_per_image": 2}
+    return {"sampler": sampler, "crops_per_image": 2}
 
 
 @pytest.mark.parametrize("first_epoch", [0, 1])
@@ -349,8 +343,8 @@ def test_a_cache_changes_nothing(samples: list[Sample], everything: dict, disk: 
         assert_same(batches(samples, None), batches(samples, None, cache=cache))
 
 
-def test_aimed_crops_need_an_augmentation(samples: list[Sample], everything: dict) -> None:
-    with pytest.raises(ValueError, match="got aimed crops or copy_paste without an augmentation, allowed: with one"):
+def test_class_centred_crops_need_an_augmentation(samples: list[Sample], everything: dict) -> None:
+    with pytest.raises(ValueError, match="got class-centred crops without an augmentation, allowed: with one"):
         batches(samples, None, **everything)
 
 
@@ -359,7 +353,7 @@ def test_a_stream_that_is_left_when_python_ends_is_quiet(
     samples: list[Sample], end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow may ask for batches until the last moment, when no thread may be started any more."""
-    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, None, 0)
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, 0)
     load = BatchLoader(loader, 3, workers=2)
     draws = np.array([(0, 1, 0, -1), (0, 4, 0, -1)])
     before = load(draws)
@@ -372,7 +366,7 @@ def test_a_stream_that_is_left_when_python_ends_is_quiet(
 
 
 def test_an_error_of_a_loader_is_no_end_of_python(samples: list[Sample]) -> None:
-    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, None, 0)
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, 0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a pump's shutdown"):
         patch.setattr(TrainingLoader, "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("a pump's shutdown")))
         BatchLoader(loader, 3, workers=2)(np.array([(0, 1, 0, -1)]))

@@ -43,11 +43,13 @@ def test_each_plane_moves_as_a_mask_does(settings: dict, count: int) -> None:
     planes = rng.choice(np.array([0, 1, VOID], np.uint8), (40, 56, count))
     augment = Augmentation(**settings, **COLOUR, ignore_index=VOID)
     for seed in range(4):
-        new_image, moved = augment(image, planes, seed)
-        assert moved.dtype == np.uint8 and moved.flags.c_contiguous and moved.shape == (*new_image.shape[:2], count)
+        new_image, snapped = augment(image, planes, seed)
+        assert (
+            snapped.dtype == np.uint8 and snapped.flags.c_contiguous and snapped.shape == (*new_image.shape[:2], count)
+        )
         for index in {0, count // 2, count - 1}:
             alone_image, alone = augment(image, planes[..., index], seed)
-            np.testing.assert_array_equal(moved[..., index], alone)
+            np.testing.assert_array_equal(snapped[..., index], alone)
             np.testing.assert_array_equal(new_image, alone_image)
 
 
@@ -55,10 +57,10 @@ def test_each_plane_moves_as_a_mask_does(settings: dict, count: int) -> None:
 @pytest.mark.parametrize("bend", [{}, {"elastic": 0.5}], ids=["affine", "elastic"])
 def test_what_lies_outside_is_void_in_all_planes(count: int, bend: dict) -> None:
     image, planes = np.full((16, 16, 3), 200, np.uint8), np.ones((16, 16, count), np.uint8)
-    new_image, moved = Augmentation(crop=(48, 48), ignore_index=VOID, **bend)(image, planes, 0)
-    assert set(np.unique(moved)) == {1, VOID}
-    assert ((moved == VOID) == (moved[..., :1] == VOID)).all()
-    assert (moved[new_image[..., 0] == 0] == VOID).all() and (moved[..., 0] == 1).sum() > 200
+    new_image, snapped = Augmentation(crop=(48, 48), ignore_index=VOID, **bend)(image, planes, 0)
+    assert set(np.unique(snapped)) == {1, VOID}
+    assert ((snapped == VOID) == (snapped[..., :1] == VOID)).all()
+    assert (snapped[new_image[..., 0] == 0] == VOID).all() and (snapped[..., 0] == 1).sum() > 200
 
 
 @pytest.mark.parametrize("count", [1, 5, 12, 128])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seg.data.masks.colours import labels_of_colours
-from seg.data.masks.reading import ColourEncoding, read_mask, read_mask_and_moved
+from seg.data.masks.reading import ColourEncoding, read_mask, read_mask_and_snapped
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -20,8 +20,8 @@ AERIAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "aeria
 
 
 def decoded(pixels: list[tuple[int, int, int]], encoding: ColourEncoding) -> tuple[list[int], int]:
-    mask, moved = labels_of_colours(np.array([pixels], np.uint8), Path("m.png"), LABELS, encoding)
-    return mask[0].tolist(), moved
+    mask, snapped = labels_of_colours(np.array([pixels], np.uint8), Path("m.png"), LABELS, encoding)
+    return mask[0].tolist(), snapped
 
 
 def test_the_nearest_colour_by_hand() -> None:
@@ -55,14 +55,14 @@ def test_against_a_loop_over_pixels_and_colours(seed: int) -> None:
     voids = ((1, 1, 1),)
     rgb = generator.integers(0, 256, (4, 5, 3)).astype(np.uint8)
     rgb[0, :2] = labels.colours[:2]
-    mask, moved = labels_of_colours(rgb, Path("m.png"), labels, ColourEncoding(voids, tolerance=442))
+    mask, snapped = labels_of_colours(rgb, Path("m.png"), labels, ColourEncoding(voids, tolerance=442))
     expected_moved = 0
     for position in np.ndindex(4, 5):
         distances = [np.linalg.norm(rgb[position] - np.array(colour, float)) for colour in (*labels.colours, *voids)]
         nearest = int(np.argmin(distances))
         assert mask[position] == (9 if nearest == 5 else nearest)
         expected_moved += min(distances) > 0
-    assert moved == expected_moved
+    assert snapped == expected_moved
 
 
 def test_messages_say_what_is_nearest_and_how_far() -> None:
@@ -90,8 +90,8 @@ def test_a_jpeg_mask_reads_back_but_for_its_borders(tmp_path: Path) -> None:
     table[255] = (0, 0, 255)
     Image.fromarray(table[mask]).save(tmp_path / "a.jpg", quality=90)
     encoding = ColourEncoding(((0, 0, 255),), tolerance=200)
-    read, moved = read_mask_and_moved(tmp_path / "a.jpg", LABELS, encoding)
-    assert moved > 0
+    read, snapped = read_mask_and_snapped(tmp_path / "a.jpg", LABELS, encoding)
+    assert snapped > 0
     assert (read == mask).mean() > 0.95
     np.testing.assert_array_equal(read[12:20, 4:20], mask[12:20, 4:20])  # inside a region nothing changes
     with pytest.raises(DataError, match="a.jpg: colour .* the farthest pixel is at"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.data.masks import counts as mask_counts
-from seg.data.masks.counts import count_pixels, count_pixels_and_moved, load_fast_counter
+from seg.data.masks.counts import count_pixels, count_pixels_and_snapped, load_fast_counter
 from seg.data.masks.encodings import UNKNOWN
 from seg.data.masks.reading import (
     BinaryEncoding,
@@ -273,17 +273,17 @@ def test_descriptions_of_what_was_there_before_are_plain_names() -> None:
     assert merged(PaletteEncoding()).description == "palette, merged {background: 0, cell: 1, border: 0}"
 
 
-def test_moved_pixels_are_counted_kept_and_added(tmp_path: Path) -> None:
+def test_snapped_pixels_are_counted_kept_and_added(tmp_path: Path) -> None:
     exact = stored(tmp_path / "a.png", np.array([[(0, 0, 0), (0, 255, 0)]], np.uint8))
     noisy = stored(tmp_path / "b.png", np.array([[(3, 0, 0), (0, 250, 0), (255, 0, 0)]], np.uint8))
     encoding = ColourEncoding(tolerance=5)
-    assert [count_pixels_and_moved(path, THREE, encoding)[1] for path in (exact, noisy)] == [0, 2]
+    assert [count_pixels_and_snapped(path, THREE, encoding)[1] for path in (exact, noisy)] == [0, 2]
     one, two = (count_masks([path], THREE, encoding, root=tmp_path) for path in (exact, noisy))
     both = count_masks([exact, noisy], THREE, encoding, root=tmp_path)
-    assert (one.moved_pixels, two.moved_pixels, both.moved_pixels) == (0, 2, 2)
+    assert (one.snapped_pixels, two.snapped_pixels, both.snapped_pixels) == (0, 2, 2)
     assert one + two == both
     both.save(tmp_path / "counts.json")
-    assert ClassCounts.load(tmp_path / "counts.json").moved_pixels == 2
+    assert ClassCounts.load(tmp_path / "counts.json").snapped_pixels == 2
 
 
 def test_a_broken_png_is_named_under_every_encoding(tmp_path: Path) -> None:

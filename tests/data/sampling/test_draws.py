@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seg.data.sampling.draws import NO_AIM, epoch_draws, epoch_order, numbered, sample_seed, steps_per_epoch
+from seg.data.sampling.draws import NO_CENTRE, epoch_draws, epoch_order, numbered, sample_seed, steps_per_epoch
 from seg.errors import DataError
 
 
@@ -50,5 +50,5 @@ def test_numbers_by_hand() -> None:
 def test_an_epoch_draws_every_crop_of_every_sample_once() -> None:
     drawn = epoch_draws(5, 3, seed=1, epoch=2, count=15)
     assert drawn.dtype == np.int64
-    assert sorted(map(tuple, drawn.tolist())) == [(sample, crop, NO_AIM) for sample in range(5) for crop in range(3)]
+    assert sorted(map(tuple, drawn.tolist())) == [(sample, crop, NO_CENTRE) for sample in range(5) for crop in range(3)]
     assert epoch_draws(5, 3, seed=1, epoch=2, count=6).tolist() == drawn[:6].tolist()

@@ -11,17 +11,7 @@ from scipy import ndimage
 from seg.data.masks.reading import IndexEncoding, write_mask
 from seg.data.sampling import mask_index
 from seg.data.sampling.mask_index import (
-    AREA,
-    CLASS,
-    COLUMN,
-    COMPONENTS,
-    HEIGHT,
-    LEFT,
-    MASK,
     POSITIONS,
-    ROW,
-    TOP,
-    WIDTH,
     MaskIndex,
     index_masks,
 )
@@ -39,7 +29,7 @@ def write(folder: Path, *masks: np.ndarray) -> list[Path]:
 
 
 def index(paths: list[Path], **settings: object) -> MaskIndex:
-    return index_masks(paths, LABELS, IndexEncoding(), **({"locate": [1, 2], "copy": [2]} | settings))
+    return index_masks(paths, LABELS, IndexEncoding(), **({"locate": [1, 2]} | settings))
 
 
 def noise(seed: int, shape: tuple[int, int] = (40, 52)) -> np.ndarray:
@@ -49,7 +39,6 @@ def noise(seed: int, shape: tuple[int, int] = (40, 52)) -> np.ndarray:
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    """Class 2: two pixels that touch by a corner, one object of 2; and one at the border, which is no whole object."""
     mask = np.array([[0, 0, 0, 0, 2],
                      [0, 2, 0, 1, 1],
                      [0, 0, 2, 0, 255],
@@ -61,8 +50,6 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found.places(0, 1).tolist() == [[1, 3], [1, 4]]
     assert found.places(0, 2).tolist() == [[0, 4], [1, 1], [2, 2]]
     assert found.places(1, 2).tolist() == []
-    # mask, class, top, left, height, width, a pixel of it, area
-    assert found.components.tolist() == [[0, 2, 1, 1, 2, 2, 1, 1, 2]]
 
 
 def test_places_and_counts_are_those_of_the_masks(tmp_path: Path) -> None:
@@ -93,34 +80,6 @@ def test_each_pixel_of_a_large_class_is_as_likely_to_be_kept() -> None:
     np.testing.assert_allclose(kept / kept.sum(), 0.25, atol=1e-3)  # 64 a quarter in each mask, but for rounding
 
 
-def test_components_are_those_of_scipy(tmp_path: Path) -> None:
-    masks = [noise(seed, (90, 110)) for seed in range(4)]
-    found = index(write(tmp_path, *masks), min_area=9)
-    for number, mask in enumerate(masks):
-        numbered, _ = ndimage.label(mask == 2, np.ones((3, 3)))
-        expected = {}
-        for label, (rows, columns) in enumerate(ndimage.find_objects(numbered), 1):
-            area = int((numbered == label).sum())
-            if area >= 9 and rows.start > 0 and columns.start > 0 and rows.stop < 90 and columns.stop < 110:
-                box = (rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-                expected[label] = (*box, area)
-        kept = found.components[found.components[:, MASK] == number]
-        assert (kept[:, CLASS] == 2).all()
-        labels = numbered[kept[:, ROW], kept[:, COLUMN]].tolist()
-        boxes = kept[:, [TOP, LEFT, HEIGHT, WIDTH, AREA]].tolist()
-        assert dict(zip(labels, map(tuple, boxes), strict=True)) == expected
-
-
-def test_of_many_components_the_largest_are_kept(tmp_path: Path) -> None:
-    mask = np.zeros((12, 400), np.uint8)
-    for number in range(COMPONENTS + 8):
-        mask[2 : 3 + number % 8, 4 + 9 * number : 6 + 9 * number] = 2
-    (path,) = write(tmp_path, mask)
-    areas = index([path]).components[:, AREA]
-    assert len(areas) == COMPONENTS and areas.min() == 4  # the five to eight of 2 pixels (1 row) are left out
-    assert (np.diff(areas) <= 0).all()
-
-
 def test_threads_change_nothing(tmp_path: Path) -> None:
     paths = write(tmp_path, *[noise(seed) for seed in range(8)])
     one, four = index(paths, workers=1), index(paths, workers=4)
@@ -131,7 +90,7 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
 def test_memory_is_bounded_whatever_the_masks_hold(tmp_path: Path) -> None:
     speckles = np.random.default_rng(0).choice(np.array([0, 1, 2], np.uint8), (300, 300))
     found = index(write(tmp_path, speckles, speckles, speckles))
-    bound = 3 * (2 * 4 * POSITIONS + 36 * COMPONENTS + 8 * (2 + 4 + 2)) + 100
+    bound = 3 * (2 * 4 * POSITIONS + 8 * (2 + 4 + 2)) + 100
     assert found.nbytes <= bound
 
 

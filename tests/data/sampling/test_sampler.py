@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seg.data.sampling.draws import NO_AIM, epoch_order, sample_seed
+from seg.data.sampling.draws import NO_CENTRE, epoch_order, sample_seed
 from seg.data.sampling.mask_index import MaskIndex
 from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler, systematic_counts
 from seg.errors import ConfigError
@@ -29,8 +29,6 @@ def make_index(presence: np.ndarray = PRESENCE, located: tuple[int, ...] = (1, 2
         located=np.array(located),
         starts=np.cumsum([0, *map(len, parts)]),
         positions=np.concatenate(parts).astype(np.uint32),
-        copied=np.zeros(0, np.int64),
-        components=np.zeros((0, 9), np.int32),
     )
 
 
@@ -76,8 +74,8 @@ def test_systematic_counts_keep_sum_and_expectation() -> None:
 SAMPLERS = {
     "repeat factors": Sampler(make_index(), RepeatFactor(1.0)),
     "class presence": Sampler(make_index(), ClassPresence((1, 1, 1))),
-    "aimed": Sampler(make_index(), crops=CropTargets(0.5, (0, 1, 3), 0.5)),
-    "all aimed": Sampler(make_index(), crops=CropTargets(1.0, (0, 0, 1), 0.5)),
+    "centred": Sampler(make_index(), crops=CropTargets(0.5, (0, 1, 3), 0.5)),
+    "all centred": Sampler(make_index(), crops=CropTargets(1.0, (0, 0, 1), 0.5)),
     "both": Sampler(make_index(), RepeatFactor(1.0), CropTargets(0.3, (0, 1, 1), 0.5)),
 }
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -100,13 +98,13 @@ def test_an_epoch_follows_from_the_seed_alone(sampler: Sampler) -> None:
     assert first.dtype == np.int64 and first.shape == (24, 3)
     np.testing.assert_array_equal(first, sampler.draws(3, 5, 24, 6))
     others = [sampler.draws(3, 6, 24, 6), sampler.draws(4, 5, 24, 6)]
-    if sampler is not SAMPLERS["all aimed"]:  # there is one image with boats: nothing to choose
+    if sampler is not SAMPLERS["all centred"]:  # there is one image with boats: nothing to choose
         assert not any(np.array_equal(first, other) for other in others)
 
 
 def test_a_sampler_without_settings_draws_the_usual_order() -> None:
     drawn = Sampler(make_index()).draws(3, 5, 8, 2)
-    assert sorted(drawn[:, 0].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3] and (drawn[:, 2] == NO_AIM).all()
+    assert sorted(drawn[:, 0].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3] and (drawn[:, 2] == NO_CENTRE).all()
     assert sorted(epoch_order(8, 3, 5).tolist()) == list(range(8))
 
 
@@ -124,24 +122,24 @@ def test_images_come_as_often_as_their_factors_say() -> None:
 def test_a_share_of_the_crops_is_aimed_by_weight() -> None:
     """Half of 24 draws: 12 an epoch, of them 3 at road and 9 at boat; road in images 1 and 2 evenly, boat in 2."""
     for epoch in range(20):
-        drawn = SAMPLERS["aimed"].draws(0, epoch, 24, 6)
-        aims = drawn[:, 2]
-        assert [(aims == aim).sum() for aim in (NO_AIM, 0, 1, 2)] == [12, 0, 3, 9]
-        assert set(drawn[aims == 2, 0].tolist()) == {2}
-        assert sorted(np.bincount(drawn[aims == 1, 0], minlength=4).tolist()) == [0, 0, 1, 2]
-    shares = [(SAMPLERS["both"].draws(0, epoch, 24, 6)[:, 2] != NO_AIM).sum() for epoch in range(500)]
+        drawn = SAMPLERS["centred"].draws(0, epoch, 24, 6)
+        centres = drawn[:, 2]
+        assert [(centres == centre).sum() for centre in (NO_CENTRE, 0, 1, 2)] == [12, 0, 3, 9]
+        assert set(drawn[centres == 2, 0].tolist()) == {2}
+        assert sorted(np.bincount(drawn[centres == 1, 0], minlength=4).tolist()) == [0, 0, 1, 2]
+    shares = [(SAMPLERS["both"].draws(0, epoch, 24, 6)[:, 2] != NO_CENTRE).sum() for epoch in range(500)]
     assert set(shares) == {7, 8} and np.mean(shares) == pytest.approx(7.2, abs=0.08)  # 0.3 x 24, rounded at random
 
 
 def test_targets_are_pixels_of_the_class_each_as_often() -> None:
-    sampler = SAMPLERS["aimed"]
+    sampler = SAMPLERS["centred"]
     places = [sampler.target(2, 2, seed) for seed in range(900)]
     assert {place.row for place in places} == {2} and {place.jitter for place in places} == {0.5}
     columns = np.bincount([place.column for place in places])
     assert np.flatnonzero(columns).tolist() == [7, 8, 9]
     assert columns[7:].min() > 240  # 300 each, 60 is 4 deviations
     assert sampler.target(2, 2, 5) == sampler.target(2, 2, 5)
-    assert sampler.target(2, NO_AIM, 5) is None
+    assert sampler.target(2, NO_CENTRE, 5) is None
 
 
 def test_a_threshold_that_repeats_nothing_is_refused() -> None:

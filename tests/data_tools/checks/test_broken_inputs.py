@@ -451,13 +451,18 @@ for value in (0, 127, 255):
     )
 
 
-def specks(folder: Folder) -> None:
+def small_components(folder: Folder) -> None:
     mask = folder.mask("train/0")
     mask[10:50:10, 5] = 1
     folder.write(MASK, encoded(mask))
 
 
-case("specks", specks, ("specks", MASK), says=("class 'water': 4 of ", "have fewer than 5 pixels", f"4 in {MASK}"))
+case(
+    "small-components",
+    small_components,
+    ("small-components", MASK),
+    says=("class 'water': 4 of ", "have fewer than 5 pixels", f"4 in {MASK}"),
+)
 case(
     "image is its mask",
     lambda f: f.write("images/train/0.png", f.read(MASK)),

@@ -5,22 +5,22 @@ import pytest
 
 from data_tools.checks import duplicates
 from data_tools.checks.duplicates import MOST_BITS, Match, near, same
-from data_tools.checks.look import Look
+from data_tools.checks.perceptual_hash import PerceptualHash
 
 CENTRES = (0x0123456789ABCDEF, 0xFFFF0000FFFF0000, 0x5A5A5A5A00FF00FF)
 
 
-def looks(rng: np.random.Generator, number: int, flipped: int = 0) -> list[Look]:
+def looks(rng: np.random.Generator, number: int, flipped: int = 0) -> list[PerceptualHash]:
     """Looks with hashes of a few kinds, each with 0 to `flipped` bits flipped, and random thumbnails."""
     found = []
     for _ in range(number):
         flips = sum(1 << int(bit) for bit in rng.choice(64, rng.integers(0, flipped + 1), replace=False))
         thumbnail = rng.integers(-127, 128, 256).astype(np.int8)
-        found.append(Look(CENTRES[rng.integers(len(CENTRES))] ^ flips, thumbnail))
+        found.append(PerceptualHash(CENTRES[rng.integers(len(CENTRES))] ^ flips, thumbnail))
     return found
 
 
-def brute_force(queries: list[Look], others: list[Look], bits: int, least: float) -> list[Match]:
+def brute_force(queries: list[PerceptualHash], others: list[PerceptualHash], bits: int, least: float) -> list[Match]:
     distances = [[(query.hash ^ other.hash).bit_count() for other in others] for query in queries]
     small, large = (np.stack([one.thumbnail for one in some]).astype(np.float64) for some in (queries, others))
     small, large = (some / np.linalg.norm(some, axis=1, keepdims=True) for some in (small, large))

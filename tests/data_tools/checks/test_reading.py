@@ -217,14 +217,14 @@ def test_other_bands_are_unsupported(rasters: Path, way: str) -> None:
 
 
 def test_a_shifted_mask_and_specks_of_a_raster(rasters: Path, write_raster: Callable, monkeypatch) -> None:
-    """The middle of a large raster tells a shift as well; specks need all of it and are left out."""
+    """The middle of a large raster tells a shift as well; small_components need all of it and are left out."""
     mask = scene("train/0")[1]
     write_raster(rasters / "masks/train/0.tif", np.roll(mask, 7, axis=1))
     speckled = scene("train/1")[1].copy()
     speckled[100, 10] = 2
     write_raster(rasters / "masks/train/1.tif", speckled)
     whole = {one.kind: one.text for one in check(rasters)}
-    assert set(whole) == {"shifted-mask", "specks"} and "7 pixels left" in whole["shifted-mask"]
+    assert set(whole) == {"shifted-mask", "small-components"} and "7 pixels left" in whole["shifted-mask"]
     monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
     large = {one.kind: one.text for one in check(rasters)}
     assert large == {"shifted-mask": whole["shifted-mask"]}
@@ -254,8 +254,12 @@ def test_one_look_at_a_raster_both_ways(rasters: Path, monkeypatch: pytest.Monke
     assert (image.shape, image.dtype, image.values.largest) == (other.shape, other.dtype, other.values.largest)
     assert (image.values.size, image.values.present) == (other.values.size, other.values.present)
     assert image.values.present == 4 * (SIZE[0] * SIZE[1] - 20 * 200)
-    assert image.look is not None and other.look is not None and image.look.hash == other.look.hash
-    np.testing.assert_array_equal(image.look.thumbnail, other.look.thumbnail)
+    assert (
+        image.perceptual_hash is not None
+        and other.perceptual_hash is not None
+        and image.perceptual_hash.hash == other.perceptual_hash.hash
+    )
+    np.testing.assert_array_equal(image.perceptual_hash.thumbnail, other.perceptual_hash.thumbnail)
     np.testing.assert_array_equal(image.middle, other.middle)  # smaller than the window
     np.testing.assert_array_equal(mask.pixels, covered.pixels)
     np.testing.assert_array_equal(mask.middle, covered.middle)

@@ -148,7 +148,7 @@ def test_findings_of_one_volume_are_one(tmp_path: Path) -> None:
     pairs = [Sample(VolumeSlice(path, 2, k), VolumeSlice(path, 2, k)) for path in (a, b) for k in range(2)]
     findings = [
         Finding("unreadable-image", ("a.nii#2:0",), "broken", "train"),
-        Finding("specks", ("a.nii#2:0",), "few", "train"),
+        Finding("small-components", ("a.nii#2:0",), "few", "train"),
         Finding("unreadable-image", ("b.nii#2:1",), "torn", "train"),
         Finding("unreadable-image", ("a.nii#2:1",), "broken", "train"),
     ]

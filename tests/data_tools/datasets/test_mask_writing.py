@@ -99,7 +99,7 @@ def test_a_conversion_counts_and_leaves_one_file(tmp_path: Path) -> None:
     Image.fromarray(np.array([[(10, 20, 31), (40, 50, 60), (1, 1, 1)]], np.uint8)).save(source)
     reading = ColourEncoding(((1, 1, 1),), tolerance=3)
     conversion = convert_mask(source, target, LABELS, reading, IndexEncoding())
-    assert (conversion.pixels.tolist(), conversion.moved) == ([1, 1, 0, 1], 1)
+    assert (conversion.pixels.tolist(), conversion.snapped) == ([1, 1, 0, 1], 1)
     assert read_mask(target, LABELS, IndexEncoding()).tolist() == [[0, 1, 9]]
     assert [path.name for path in target.parent.iterdir()] == ["a.png"]
 

@@ -1,6 +1,6 @@
 """What a sampler makes the training see: class counts of its draws, beside those of the masks as they are.
 
-Image samplers alone are counted exactly: every draw of the run, each as its whole mask. Aimed crops and pasted objects
+Image samplers alone are counted exactly: every draw of the run, each as its whole mask. Class-centred crops
 show parts of masks, so there the first draws of the run themselves are made, masks only, and counted.
 """
 
@@ -17,7 +17,6 @@ from seg.data.files.storage import File
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, read_mask
-from seg.data.sampling.copy_paste import CopyPaste
 from seg.data.sampling.draws import sample_seed
 from seg.data.sampling.sampler import Sampler
 from seg.labels import LabelSet
@@ -29,7 +28,7 @@ CROPS = 2048  # drawn for an estimate: a class in one crop of 20 is then known t
 
 
 @dataclass(frozen=True, eq=False)
-class RealisedCounts:
+class EffectiveCounts:
     """What some draws of a training hold.
 
     Attributes:
@@ -41,7 +40,6 @@ class RealisedCounts:
         standard_error: (C,) float64, of the frequencies: 0 where every draw of the run was counted, else
             sqrt(sum_d (n_dc - f_c n_d)^2) / sum_d n_d over draws d, as if they were independent.
         exact: Whether every draw of the run was counted.
-        pasted: Objects pasted into these draws.
     """
 
     pixels: np.ndarray
@@ -51,7 +49,6 @@ class RealisedCounts:
     num_draws: int
     standard_error: np.ndarray
     exact: bool
-    pasted: int = 0
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -61,7 +58,7 @@ class RealisedCounts:
 
 def count_image_draws(
     sampler: Sampler, *, seed: int, epochs: int, draws_per_epoch: int, crops_per_image: int
-) -> RealisedCounts:
+) -> EffectiveCounts:
     """Counts every draw of all epochs, exactly, each as its sample's whole mask.
 
     A random window shows the middle of an image more often than its border; that is not counted, here as little as in
@@ -74,7 +71,7 @@ def count_image_draws(
         times += np.bincount(drawn, minlength=len(pixels))
     present = sampler.index.presence.astype(np.int64)
     labelled = pixels[:, :-1].sum(axis=1)
-    return RealisedCounts(
+    return EffectiveCounts(
         pixels=times @ pixels[:, :-1],
         images=times @ present,
         image_pixels=(times * labelled) @ present,
@@ -91,7 +88,6 @@ def count_crops(
     encoding: MaskEncoding,
     augmentation: Augmentation,
     sampler: Sampler,
-    copy_paste: CopyPaste | None = None,
     *,
     seed: int,
     draws_per_epoch: int,
@@ -99,7 +95,7 @@ def count_crops(
     number: int = CROPS,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> RealisedCounts:
+) -> EffectiveCounts:
     """Makes the first `number` draws of a training, masks only, and counts them.
 
     Raises:
@@ -110,43 +106,35 @@ def count_crops(
         drawn = sampler.draws(seed, epoch, draws_per_epoch, crops_per_image)
         rows += [(epoch, *draw) for draw in drawn.tolist()]
     by_sample: dict[int, list[tuple[int, int, int]]] = {}
-    for epoch, sample, crop, aim in rows[:number]:
-        by_sample.setdefault(sample, []).append((epoch, crop, aim))
+    for epoch, sample, crop, centre in rows[:number]:
+        by_sample.setdefault(sample, []).append((epoch, crop, centre))
 
-    def load(sample: int) -> tuple[np.ndarray, np.ndarray]:
-        mask = read_mask(masks[sample], labels, encoding)
-        return np.broadcast_to(np.zeros((1, 1, 1), np.uint8), (*mask.shape, 1)), mask
-
-    def of_sample(sample: int) -> tuple[np.ndarray, int]:
+    def of_sample(sample: int) -> np.ndarray:
         """Each mask is read once for all its draws."""
-        image, mask = load(sample)
-        counted, pasted = [], 0
-        for epoch, crop, aim in by_sample[sample]:
+        mask = read_mask(masks[sample], labels, encoding)
+        counted = []
+        for epoch, crop, centre in by_sample[sample]:
             draw_seed = sample_seed(seed, epoch, sample, crop)
-            draw = augmentation.draw(mask.shape, draw_seed, sampler.target(sample, aim, draw_seed))
-            shown, more = mask, 0
-            if copy_paste is not None:
-                _, shown, more = copy_paste((image, mask), sample, draw_seed, draw.frame, load)
-            counted.append(mask_pixels(draw.frame.of_mask(shown, labels.ignore_index), labels))
-            pasted += more
-        return np.stack(counted), pasted
+            draw = augmentation.draw(mask.shape, draw_seed, sampler.target(sample, centre, draw_seed))
+            counted.append(mask_pixels(draw.transform.of_mask(mask, labels.ignore_index), labels))
+        return np.stack(counted)
 
     found = []
     for result in in_order(of_sample, by_sample, workers or os.cpu_count() or 1):
         found.append(result)
         if progress is not None:
             progress(len(found), len(by_sample))
-    return _summed(np.concatenate([counts for counts, _ in found]), sum(pasted for _, pasted in found))
+    return _summed(np.concatenate(found))
 
 
-def _summed(counts: np.ndarray, pasted: int) -> RealisedCounts:
+def _summed(counts: np.ndarray) -> EffectiveCounts:
     """From (draws, C + 1) pixels."""
     pixels = counts[:, :-1]
     present = (pixels > 0).astype(np.int64)
     labelled = pixels.sum(axis=1)
     total = pixels.sum(axis=0)
     residual = pixels - total / max(1, int(total.sum())) * labelled[:, None]
-    return RealisedCounts(
+    return EffectiveCounts(
         pixels=total,
         images=present.sum(axis=0),
         image_pixels=labelled @ present,
@@ -154,5 +142,4 @@ def _summed(counts: np.ndarray, pasted: int) -> RealisedCounts:
         num_draws=len(counts),
         standard_error=np.sqrt((residual**2).sum(axis=0)) / max(1, int(labelled.sum())),
         exact=False,
-        pasted=pasted,
     )

@@ -1,4 +1,4 @@
-"""seg.data.sampling.realised: what is counted is what the training stream shows, pixel for pixel."""
+"""seg.data.sampling.effective_frequencies: what is counted is what the training stream shows, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from seg.data.batches.dataset import training_batches
 from seg.data.masks.reading import IndexEncoding, write_mask
 from seg.data.samples.pairs import Sample
-from seg.data.sampling.copy_paste import CopyPaste
+from seg.data.sampling.effective_frequencies import EffectiveCounts, count_crops, count_image_draws
 from seg.data.sampling.mask_index import index_masks
-from seg.data.sampling.realised import RealisedCounts, count_crops, count_image_draws
 from seg.data.sampling.sampler import ClassPresence, CropTargets, RepeatFactor, Sampler
 from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.transforms import Augmentation
@@ -44,25 +43,22 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return found
 
 
-def made(samples: list[Sample], *, paste: bool = False, **settings: object) -> tuple[Sampler, CopyPaste | None]:
+def made(samples: list[Sample], **settings: object) -> Sampler:
     masks = [sample.mask for sample in samples]
-    index = index_masks(masks, LABELS, IndexEncoding(), locate=[1, 2], copy=[2])
-    copied = CopyPaste(masks, index, (0, 0, 1), 0.7, (1, 2), {}, 255, (False, True)) if paste else None
-    return Sampler(index, **settings), copied
+    return Sampler(index_masks(masks, LABELS, IndexEncoding(), locate=[1, 2]), **settings)
 
 
-@pytest.mark.parametrize("paste", [False, True])
-def test_drawn_crops_are_those_of_the_training_stream(samples: list[Sample], paste: bool) -> None:
-    sampler, copied = made(samples, paste=paste, crops=CropTargets(0.5, (0, 1, 1), 0.5))
+def test_drawn_crops_are_those_of_the_training_stream(samples: list[Sample]) -> None:
+    sampler = made(samples, crops=CropTargets(0.5, (0, 1, 1), 0.5))
     settings = {"seed": 3, "crops_per_image": 4}
     stream = training_batches(
-        samples, LABELS, IndexEncoding(), PLAIN, AUGMENT, sampler=sampler, copy_paste=copied, batch_size=8, epochs=2,
+        samples, LABELS, IndexEncoding(), PLAIN, AUGMENT, sampler=sampler, batch_size=8, epochs=2,
         workers=2, **settings,
     )  # fmt: skip
     shown = np.concatenate([labels for _, labels in stream.as_numpy_iterator()])[:40]
     assert len(shown) == 40  # 24 of epoch 0, 16 of epoch 1
     counted = count_crops(
-        [sample.mask for sample in samples], LABELS, IndexEncoding(), AUGMENT, sampler, copied, draws_per_epoch=24,
+        [sample.mask for sample in samples], LABELS, IndexEncoding(), AUGMENT, sampler, draws_per_epoch=24,
         number=40, workers=2, **settings,
     )  # fmt: skip
     assert counted.pixels.tolist() == [(shown == label).sum() for label in range(3)]
@@ -72,13 +68,12 @@ def test_drawn_crops_are_those_of_the_training_stream(samples: list[Sample], pas
     holding = [(shown == label).any(axis=(1, 2)) for label in range(3)]
     assert counted.image_pixels.tolist() == [labelled[one].sum() for one in holding]
     assert counted.num_draws == 40 and not counted.exact
-    assert (counted.pasted > 0) == paste
     np.testing.assert_allclose(counted.frequencies, counted.pixels / counted.pixels.sum())
 
 
 def test_image_draws_are_counted_exactly(samples: list[Sample]) -> None:
     for images in (RepeatFactor(1.0), ClassPresence((1, 1, 1))):
-        sampler, _ = made(samples, images=images)
+        sampler = made(samples, images=images)
         stream = training_batches(
             samples, LABELS, IndexEncoding(), PLAIN, None, sampler=sampler, batch_size=6, seed=3, epochs=5, workers=2
         )
@@ -96,10 +91,10 @@ def test_image_draws_are_counted_exactly(samples: list[Sample]) -> None:
 
 def test_the_standard_error_is_that_of_many_repetitions(samples: list[Sample]) -> None:
     """Estimates with 40 seeds scatter as each says by itself (the scatter of 40 is known to 11 %)."""
-    sampler, _ = made(samples, crops=CropTargets(0.3, (0, 1, 1), 1.0))
+    sampler = made(samples, crops=CropTargets(0.3, (0, 1, 1), 1.0))
     masks = [sample.mask for sample in samples]
     given = {"draws_per_epoch": 24, "crops_per_image": 4, "number": 72, "workers": 1}
-    found: list[RealisedCounts] = [
+    found: list[EffectiveCounts] = [
         count_crops(masks, LABELS, IndexEncoding(), Augmentation(crop=(16, 16)), sampler, seed=seed, **given)
         for seed in range(40)
     ]
@@ -120,7 +115,7 @@ def test_sampling_shows_more_of_the_rare(samples: list[Sample]) -> None:
 
 
 def test_a_broken_mask_is_named(samples: list[Sample], tmp_path: Path) -> None:
-    sampler, _ = made(samples, crops=CropTargets(0.5, (0, 1, 1), 0.5))
+    sampler = made(samples, crops=CropTargets(0.5, (0, 1, 1), 0.5))
     broken = tmp_path / "broken.png"
     broken.write_bytes(samples[0].mask.read_bytes()[:60])
     masks = [broken, *(sample.mask for sample in samples[1:])]

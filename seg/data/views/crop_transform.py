@@ -1,8 +1,8 @@
-"""One random frame of an image: which part of it is shown, how large, turned, mirrored and bent, in one warp.
+"""One random transform of an image: which part of it is shown, how large, turned, mirrored and bent, in one warp.
 
 albumentations' own chain (Affine, ElasticTransform, RandomCrop) warps whole images twice and zooms about the centre, so
 that a zoom without a crop never shows the borders. Here the window lies anywhere in the zoomed image, evenly; a zoomed
-image smaller than the window lies anywhere in it; or the window is aimed at a pixel. A frame is drawn from an image's
+image smaller than the window lies anywhere in it; or the window is centred on a pixel. A transform is drawn from an image's
 size alone, before any of its pixels is read.
 """
 
@@ -39,7 +39,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Frame:
+class CropTransform:
     """What an output pixel shows: the output pixel (x, y) is matrix @ (x, y, 1) + displacement of the shrunk image.
 
     Attributes:
@@ -60,7 +60,7 @@ class Frame:
     bend: np.ndarray | None = None
 
     def of_image(self, image: np.ndarray) -> np.ndarray:
-        """The frame of an image (H, W, B): linear interpolation, 0 outside."""
+        """The transform of an image (H, W, B): linear interpolation, 0 outside."""
         image = self._flipped(image)
         if self.matrix is None:
             return image
@@ -68,7 +68,7 @@ class Frame:
         return warp(shrunk, self.matrix, self.size, self.bend, cv2.INTER_LINEAR, 0).reshape(*self.size, image.shape[2])
 
     def of_mask(self, mask: np.ndarray, outside: int) -> np.ndarray:
-        """The frame of a mask (H, W) or (H, W, K), or of its pixels' weights: nearest pixel, `outside` outside."""
+        """The transform of a mask (H, W) or (H, W, K), or of its pixels' weights: nearest pixel, `outside` outside."""
         if mask.ndim == 3:  # plane by plane: OpenCV 5 rounds to other pixels where there are several channels
             planes = np.ascontiguousarray(np.moveaxis(mask, -1, 0))
             return np.stack([self.of_mask(plane, outside) for plane in planes], axis=-1)
@@ -100,8 +100,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class FrameRanges:
-    """The limits that frames are drawn within; see `seg.data.views.transforms.Augmentation` for each."""
+class CropTransformRanges:
+    """The limits that crop transforms are drawn within; see `seg.data.views.transforms.Augmentation` for each."""
 
     rotate90: float
     scale: tuple[float, float]
@@ -124,14 +124,14 @@ class FrameRanges:
         draw: random.Random,
         generator: np.random.Generator,
         target: Target | None = None,
-    ) -> Frame:
-        """A frame of an image of `shape`, from the two random streams; with a target, one that shows it.
+    ) -> CropTransform:
+        """A transform of an image of `shape`, from the two random streams; with a target, one that shows it.
 
         The target lies up to `jitter` from the window's centre. Near the image's border the window stays inside the
         image, as other windows do, unless that would lose the target (a turned corner).
         """
         if not self.active:
-            return Frame(shape, flips, shape, None, shape)
+            return CropTransform(shape, flips, shape, None, shape)
         height, width = self.resize or shape
         size = self.crop or (height, width)
         scale = math.exp(draw.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
@@ -151,9 +151,9 @@ class FrameRanges:
         if self.elastic:
             bend = generator.normal(0.0, self.elastic, (*ELASTIC_GRID, 2)).astype(np.float32)
 
-        def at(top: float, left: float) -> Frame:
+        def at(top: float, left: float) -> CropTransform:
             matrix = window_matrix(shrunk, (height, width), turned, scale, angle, top, left)
-            return Frame(shape, flips, shrunk, matrix, size, bend)
+            return CropTransform(shape, flips, shrunk, matrix, size, bend)
 
         if target is None:
             return at(*place)
@@ -162,8 +162,8 @@ class FrameRanges:
         point = _shrunk_point(target, shape, flips, shrunk)
         origin = [round(number) for number in _origin(at(0, 0), point, wanted)]
         inside = [min(max(number, min(0, most)), max(0, most)) for number, most in zip(origin, slack, strict=True)]
-        frame = at(*inside)
-        return frame if inside == origin or _shows(frame, point) else at(*origin)
+        transform = at(*inside)
+        return transform if inside == origin or _shows(transform, point) else at(*origin)
 
 
 def _shrunk_point(
@@ -175,33 +175,36 @@ def _shrunk_point(
     return (np.array([column, row]) + 0.5) * [shrunk[1] / shape[1], shrunk[0] / shape[0]] - 0.5
 
 
-def _origin(frame: Frame, point: np.ndarray, wanted: list[float]) -> tuple[float, float]:
+def _origin(transform: CropTransform, point: np.ndarray, wanted: list[float]) -> tuple[float, float]:
     """The (top, left) of the window that shows `point` at the output position `wanted`; `frame` is the window at 0, 0.
 
     The window at (top, left) shows at p what the window at 0, 0 shows at p + (left, top), its bend apart.
     """
-    assert frame.matrix is not None
+    assert transform.matrix is not None
     place = np.array([wanted[1], wanted[0]])
-    shown = point - frame.matrix[:, 2]
-    if frame.bend is not None:
-        height, width = frame.size
-        shown = shown - displacement_field(frame.bend, frame.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
-    left, top = np.linalg.solve(frame.matrix[:, :2], shown) - place
+    shown = point - transform.matrix[:, 2]
+    if transform.bend is not None:
+        height, width = transform.size
+        shown = (
+            shown
+            - displacement_field(transform.bend, transform.size)[_pixel(wanted[0], height), _pixel(wanted[1], width)]
+        )
+    left, top = np.linalg.solve(transform.matrix[:, :2], shown) - place
     return float(top), float(left)
 
 
-def _shows(frame: Frame, point: np.ndarray) -> bool:
-    """Whether `point` (x, y) of the shrunk image lies in the frame."""
-    assert frame.matrix is not None
-    linear, height, width = frame.matrix[:, :2], *frame.size
-    shown = place = np.linalg.solve(linear, point - frame.matrix[:, 2])
-    if frame.bend is not None:
-        field = displacement_field(frame.bend, frame.size)
+def _shows(transform: CropTransform, point: np.ndarray) -> bool:
+    """Whether `point` (x, y) of the shrunk image lies in the transform."""
+    assert transform.matrix is not None
+    linear, height, width = transform.matrix[:, :2], *transform.size
+    shown = place = np.linalg.solve(linear, point - transform.matrix[:, 2])
+    if transform.bend is not None:
+        field = displacement_field(transform.bend, transform.size)
         for _ in range(LOCATING_STEPS):
             bent = field[_pixel(place[1], height), _pixel(place[0], width)]
-            place = np.linalg.solve(linear, point - frame.matrix[:, 2] - bent)
+            place = np.linalg.solve(linear, point - transform.matrix[:, 2] - bent)
         shown = place
-        if np.abs(linear @ place + frame.matrix[:, 2] + bent - point).max() > 0.5:  # it did not converge
+        if np.abs(linear @ place + transform.matrix[:, 2] + bent - point).max() > 0.5:  # it did not converge
             return False
     return bool(((shown >= -NEAREST) & (shown <= (width - 1 + NEAREST, height - 1 + NEAREST))).all())
 
@@ -297,7 +300,7 @@ def _copied(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], outsi
     return np.ascontiguousarray(np.rot90(inside, quarter))
 
 
-# Output to input, of frames turned counter-clockwise by 0, 90, 180 and 270 degrees.
+# Output to input, of crop transforms turned counter-clockwise by 0, 90, 180 and 270 degrees.
 _QUARTER_TURNS = tuple(
     np.array(turn) for turn in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]])
 )

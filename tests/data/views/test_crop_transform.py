@@ -1,4 +1,4 @@
-"""seg.data.views.framing: frames drawn from a size alone; whatever is configured, a target lands in the window."""
+"""seg.data.views.crop_transform: crop transforms drawn from a size alone; whatever is configured, a target lands in the window."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seg.data.views import framing
-from seg.data.views.framing import FrameRanges, Target, window_matrix
+from seg.data.views import crop_transform
+from seg.data.views.crop_transform import CropTransformRanges, Target, window_matrix
 from seg.data.views.transforms import Augmentation
 
 SHAPE = (90, 120)
@@ -73,8 +73,8 @@ def test_the_frame_says_where_the_target_is_shown(settings: dict) -> None:
     rows, columns = augment.crop
     for row, column in PLACES[::2]:
         for seed in range(2):
-            frame = augment.draw(SHAPE, seed, Target(row, column, 0.8)).frame
-            sources = np.array([[frame.source(r, c) for c in range(columns)] for r in range(rows)])
+            transform = augment.draw(SHAPE, seed, Target(row, column, 0.8)).transform
+            sources = np.array([[transform.source(r, c) for c in range(columns)] for r in range(rows)])
             steps = np.abs(np.diff(sources, axis=1)).max() + np.abs(np.diff(sources, axis=0)).max()
             distance = np.abs(sources - (row, column)).max(axis=-1).min()
             assert distance <= 0.75 * steps + 1e-6
@@ -117,25 +117,25 @@ def test_aiming_changes_neither_zoom_nor_turn_nor_colours() -> None:
     """Beside an unaimed draw of the same seed only the window's place differs; the streams go on alike."""
     augment = Augmentation(**CONFIGURED["all"], crop=CROP)
     for seed in range(10):
-        free, aimed = augment.draw(SHAPE, seed), augment.draw(SHAPE, seed, Target(45, 60, 0.5))
-        assert free.frame.flips == aimed.frame.flips and free.frame.shrunk == aimed.frame.shrunk
-        np.testing.assert_array_equal(free.frame.matrix[:, :2], aimed.frame.matrix[:, :2])
-        np.testing.assert_array_equal(free.frame.bend, aimed.frame.bend)
+        free, centred = augment.draw(SHAPE, seed), augment.draw(SHAPE, seed, Target(45, 60, 0.5))
+        assert free.transform.flips == centred.transform.flips and free.transform.shrunk == centred.transform.shrunk
+        np.testing.assert_array_equal(free.transform.matrix[:, :2], centred.transform.matrix[:, :2])
+        np.testing.assert_array_equal(free.transform.bend, centred.transform.bend)
 
 
 def test_source_follows_a_pixel_back_to_the_file() -> None:
-    """An image whose values are its own coordinates, seen through frames that enlarge."""
+    """An image whose values are its own coordinates, seen through crop transforms that enlarge."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(np.float32)
     image = np.stack([y / 200, x / 200, y * 0], axis=-1)
     for settings in (CONFIGURED["crop"], CONFIGURED["flips"], CONFIGURED["quarter turns"], CONFIGURED["elastic"]):
         augment = Augmentation(**settings, scale=(1.0, 2.0), crop=CROP)
         for seed in range(8):
             draw = augment.draw(SHAPE, seed)
-            shown = draw.frame.of_image(image)
-            inside = draw.frame.of_mask(np.ones(SHAPE, np.uint8), VOID) == 1
+            shown = draw.transform.of_image(image)
+            inside = draw.transform.of_mask(np.ones(SHAPE, np.uint8), VOID) == 1
             for row, column in ((0, 0), (5, 33), (31, 39), (16, 20)):
                 if inside[row, column]:
-                    found = draw.frame.source(row, column)
+                    found = draw.transform.source(row, column)
                     # cv2 interpolates at 1/32 of a pixel; at the border it blends with what is outside.
                     if 1 < found[0] < SHAPE[0] - 2 and 1 < found[1] < SHAPE[1] - 2:
                         np.testing.assert_allclose(shown[row, column, :2] * 200, found, atol=0.1)
@@ -150,9 +150,9 @@ def test_zoom_by_hand() -> None:
 
 def test_a_frame_needs_no_pixels() -> None:
     """Drawn from the size of an image, also one that no memory holds."""
-    ranges = FrameRanges(0.5, (0.5, 2.0), 10.0, 0.0, None, (64, 64))
-    frame = ranges.draw((10**6, 10**6), (False, False), random.Random(0), np.random.default_rng(0))
-    assert frame.size == (64, 64)
+    ranges = CropTransformRanges(0.5, (0.5, 2.0), 10.0, 0.0, None, (64, 64))
+    transform = ranges.draw((10**6, 10**6), (False, False), random.Random(0), np.random.default_rng(0))
+    assert transform.size == (64, 64)
 
 
 @pytest.mark.parametrize("outside", [0, VOID])
@@ -160,7 +160,7 @@ def test_a_frame_needs_no_pixels() -> None:
 def test_whole_pixels_are_copied_as_opencv_would_warp_them(shape: tuple, outside: int) -> None:
     pixels = np.random.default_rng(0).integers(1, 250, shape, dtype=np.uint8)
     copied = 0
-    for turn in framing._QUARTER_TURNS:
+    for turn in crop_transform._QUARTER_TURNS:
         for shift in ((0, 0), (55, 3), (-7, 60), (200, -300), (20, 39)):
             matrix = np.column_stack([turn, shift]).astype(float)
             expected = cv2.warpAffine(
@@ -168,9 +168,9 @@ def test_whole_pixels_are_copied_as_opencv_would_warp_them(shape: tuple, outside
             )
             for interpolation in (cv2.INTER_NEAREST, cv2.INTER_LINEAR):
                 np.testing.assert_array_equal(
-                    framing.warp(pixels, matrix, (24, 30), None, interpolation, outside), expected
+                    crop_transform.warp(pixels, matrix, (24, 30), None, interpolation, outside), expected
                 )
-            copied += framing._copied(pixels, matrix, (24, 30), outside) is not None
+            copied += crop_transform._copied(pixels, matrix, (24, 30), outside) is not None
     assert copied == 4 * 5
 
 
@@ -178,4 +178,4 @@ def test_whole_pixels_are_copied_as_opencv_would_warp_them(shape: tuple, outside
     "matrix", [[[1, 0, 0.5], [0, 1, 0]], [[2, 0, 0], [0, 2, 0]], [[-1, 0, 9], [0, 1, 0]], [[1, 0.01, 0], [0, 1, 0]]]
 )
 def test_other_frames_are_warped(matrix: list) -> None:
-    assert framing._copied(np.ones((20, 20), np.uint8), np.array(matrix, float), (8, 8), 0) is None
+    assert crop_transform._copied(np.ones((20, 20), np.uint8), np.array(matrix, float), (8, 8), 0) is None

@@ -1,4 +1,4 @@
-"""How an image looks, in 264 bytes: a 64-bit difference hash to find what is alike, a thumbnail to be sure of it.
+"""How an image hashes, in 264 bytes: a 64-bit difference hash to find what is alike, a thumbnail to be sure of it.
 
 The hash (dHash; N. Krawetz, "Kind of Like That", hackerfactor.com, 2013) says of 8 x 9 averaged pixels whether each is
 brighter than its left neighbour: brightness, contrast and compression hardly change it. Two unrelated images may agree
@@ -21,8 +21,8 @@ _LEAST_CONTRAST = 0.01  # of the value range: what is left of flatter images is 
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What `look` finds.
+class PerceptualHash:
+    """What `perceptual_hash` finds.
 
     Attributes:
         hash: 64 bits.
@@ -33,8 +33,8 @@ class Look:
     thumbnail: np.ndarray
 
 
-def look(image: np.ndarray) -> Look | None:
-    """The look of an image.
+def perceptual_hash(image: np.ndarray) -> PerceptualHash | None:
+    """The perceptual hash of an image.
 
     Args:
         image: (H, W, bands), finite values of any dtype.
@@ -58,7 +58,9 @@ def look(image: np.ndarray) -> Look | None:
     largest = float(np.abs(fine).max())
     if largest <= 1e-6 * brightest:
         return None
-    return Look(int.from_bytes(bits.tobytes(), "big"), np.rint(fine.ravel() * (127 / largest)).astype(np.int8))
+    return PerceptualHash(
+        int.from_bytes(bits.tobytes(), "big"), np.rint(fine.ravel() * (127 / largest)).astype(np.int8)
+    )
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
