@@ -88,7 +88,7 @@ class MaxPooling2x2(keras.layers.Layer):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return largest_of_four(inputs) if training and xla_compiles_steps() else ops.max_pool(inputs, 2)
+        return largest_of_four(inputs) if training and xla_compiles_steps() else ops.max_pool(inputs, 2, strides=2)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(N, H / 2, W / 2, C), None where unknown."""
