@@ -1,12 +1,13 @@
 """One training step of ours beside plain Keras and torch: `python -m experiments.benchmarks.train_step`.
 
-The same U-Net four times: ours as `seg.train` compiles it (cross-entropy + Dice, and the
-confusion matrix that the others have not); what plain Keras code gives
-(`BatchNormalization`, `MaxPooling2D`, cross-entropy alone, float32); torch with channels_last and bfloat16 autocast
-where ours has it, eager and by torch.compile (cross-entropy + Dice). All with AdamW, on random batches that are on the
-device already, so that no input is measured. The steps take turns, run by run, each three times before it is timed, so
-that a busy machine slows all alike: trust the ratios of the medians. Spread is the middle half of the runs over their
-median. Without torch its rows are left out, with a line that says so; it is no dependency of the project.
+The same U-Net four times: ours as `seg.train` compiles it (cross-entropy + Dice, and the confusion matrix, which the
+others do without); what plain Keras code gives (`BatchNormalization`, `MaxPooling2D`, cross-entropy alone, float32);
+torch with channels_last and bfloat16 autocast where ours has it, eager and by torch.compile (cross-entropy + Dice). All
+with AdamW, on random batches that are on the device already, so that no input is measured. The steps take turns, run by
+run, each once before it is timed, so that a busy machine slows all alike: trust the ratios of the medians. Processor
+time (all threads) stands beside the time on the clock, since it hardly feels other programs. Spread is the middle half
+of the runs over their median. Without torch its rows are left out, with a line that says so; it is no dependency of the
+project.
 
 Peak memory is of all that a framework holds while a row's own steps run; TensorFlow and torch tell it of GPUs only.
 """
@@ -242,7 +243,10 @@ def machine(device: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints the table."""
     arguments = parse_arguments(argv)
-    steps, first, seconds, peaks = {}, {}, {}, {}
+    steps: dict[str, Step] = {}
+    first: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for name, (build, peak) in rows(arguments).items():
         start = time.perf_counter()
         try:
@@ -255,36 +259,47 @@ def main(argv: Sequence[str] | None = None) -> None:
         first[name] = time.perf_counter() - start
         peak()
         steps[name](), float(steps[name]())
-        seconds[name], peaks[name] = [], peak()
+        found[name], peaks[name] = [], peak()
     for _ in range(arguments.runs):
         for name, step in steps.items():
-            start = time.perf_counter()
+            float(step())  # now its library's threads are awake, and those of the one before wait busily no more
+            start, before = time.perf_counter(), time.process_time()
             for _ in range(arguments.steps):
                 loss = step()
             float(loss)
-            seconds[name].append((time.perf_counter() - start) / arguments.steps)
+            took = time.perf_counter() - start, time.process_time() - before
+            found[name].append((took[0] / arguments.steps, took[1] / arguments.steps))
     print(machine(arguments.device))
-    print_table(arguments, seconds, first, peaks)
+    print_table(arguments, found, first, peaks)
 
 
 def print_table(
     arguments: argparse.Namespace,
-    seconds: dict[str, list[float]],
+    found: dict[str, list[tuple[float, float]]],
     first: dict[str, float],
     peaks: dict[str, float],
 ) -> None:
-    """Medians of the runs, and ours over each."""
+    """Medians of the runs, and each over ours."""
     size = f"{arguments.batch} x {arguments.size} x {arguments.size} x 3, {arguments.classes} classes"
     table = Table(title=f"Training step, U-Net {arguments.filters} x depth {DEPTH}, {size}")
-    for column in ("", "images/s", "ms", "spread", "seg is x times as fast", "first step, s", "peak GiB"):
+    for column in ("", "images/s", "ms", "CPU ms", "spread", "over seg", "of CPU", "first step, s", "peak GiB"):
         table.add_column(column, justify="right" if column else "left")
-    reference = statistics.median(next(iter(seconds.values())))
-    for name, runs in seconds.items():
-        median = statistics.median(runs)
-        low, _, high = statistics.quantiles(runs, n=4) if len(runs) > 1 else (median, median, median)
-        peak = "" if np.isnan(peaks[name]) else f"{peaks[name]:.1f}"
-        cells = f"{arguments.batch / median:.2f}", f"{median * 1e3:.0f}", f"{(high - low) / median:.0%}"
-        table.add_row(name, *cells, f"{median / reference:.2f}", f"{first[name]:.0f}", peak)
+    reference = [statistics.median(column) for column in zip(*next(iter(found.values())), strict=True)]
+    for name, runs in found.items():
+        walls, processors = zip(*runs, strict=True)
+        wall, processor = statistics.median(walls), statistics.median(processors)
+        low, _, high = statistics.quantiles(walls, n=4) if len(walls) > 1 else (wall, wall, wall)
+        table.add_row(
+            name,
+            f"{arguments.batch / wall:.2f}",
+            f"{wall * 1e3:.0f}",
+            f"{processor * 1e3:.0f}",
+            f"{(high - low) / wall:.0%}",
+            f"{wall / reference[0]:.2f}",
+            f"{processor / reference[1]:.2f}",
+            f"{first[name]:.0f}",
+            "" if np.isnan(peaks[name]) else f"{peaks[name]:.1f}",
+        )
     Console(width=120).print(table)
 
 
