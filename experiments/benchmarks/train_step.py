@@ -150,7 +150,7 @@ def torch_step(arguments: argparse.Namespace, compiled: bool) -> Step:
         parts = [(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(True)) for i, o in pairs]
         return nn.Sequential(*[layer for part in parts for layer in part])
 
-    class UNet(nn.Module):  # type: ignore[misc]
+    class UNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             filters = [arguments.filters << level for level in range(DEPTH + 1)]
