@@ -68,8 +68,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def _scale_and_offset(self) -> tuple[Any, Any]:
         """gamma and beta, (C,) float32."""
-        gamma = self.gamma if self.scale else ops.ones_like(self.moving_mean)
-        beta = self.beta if self.center else ops.zeros_like(self.moving_mean)
+        gamma = self.gamma if self.scale else ops.ones(self.moving_mean.shape, "float32")
+        beta = self.beta if self.center else ops.zeros(self.moving_mean.shape, "float32")
         return ops.cast(gamma, "float32"), ops.cast(beta, "float32")
 
     def _follow(self, mean: Any, variance: Any) -> None:
