@@ -8,8 +8,9 @@ them. A peer that is not installed is left out, with a line that says so; none i
 Each shape is measured in processes of its own, with the memory allocator as it is and with one that keeps its pages
 (`--allocator`): fresh pages cost more than the arithmetic where the system hands them out slowly. `of a copy` is
 the time of one pass that reads and writes the logits over the loss's, which can be no faster. Memory is what XLA
-reports of the compiled step, in multiples of the logits: labels, logits, gradient and all that lies between. With
-KERAS_BACKEND=jax ours run on JAX's device, and torch on CUDA if it has it; memory is then not measured.
+reports of the compiled step, in multiples of the logits: labels, logits, gradient and all that lies between. Where
+TensorFlow has a GPU ours run there, with KERAS_BACKEND=jax on JAX's device, and torch on CUDA if it has it; on JAX
+memory is not measured.
 """
 
 from __future__ import annotations
@@ -116,9 +117,11 @@ def default_shapes(quick: bool) -> tuple[tuple[int, ...], ...]:
 
 
 def on_gpu() -> bool:
-    """Whether ours run on JAX and its device is a GPU."""
-    if keras.backend.backend() != "jax":
-        return False
+    """Whether ours run on a GPU."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
     import jax
 
     return bool(jax.default_backend() == "gpu")
@@ -128,7 +131,7 @@ def child(task: str, shape: tuple[int, ...], environment: dict[str, str], *optio
     """What a task of `CHILDREN` returns in a process of its own."""
     command = [sys.executable, "-m", "experiments.benchmarks.losses", "--child", task]
     command += ["--shape", ",".join(map(str, shape)), *options]
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     done = subprocess.run(command, env={**os.environ, **quiet, **environment}, stdout=subprocess.PIPE, check=True)
     *lines, result = done.stdout.decode().splitlines()
     print(*lines, sep="\n", end="\n" if lines else "")

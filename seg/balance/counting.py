@@ -29,7 +29,7 @@ from seg.labels import LabelSet
 
 BUNDLE = 16  # masks a task, at most: handing over a task costs as much as counting a small mask
 SWITCH_SECONDS = 2e-4
-WORTH_LOADING = 50  # masks; fewer are counted before the fast counter is there
+WORTH_LOADING = 50 * 512 * 512  # pixels in all masks; fewer are counted before the fast counter is there
 OnError = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 # A mask to its pixels as `FileCounts` has them and the pixels that its encoding snapped, as `count_file` does.
@@ -162,8 +162,6 @@ def collect_part(
 ) -> MaskStatistics:
     """`collect_statistics` of one part of the masks, all of which may be skipped."""
     total = _Accumulator(labels, encoding.description, with_components)
-    if len(masks) >= WORTH_LOADING and not with_components:
-        load_fast_counter()
 
     def count_one(mask: File, name: str) -> FileCounts | DataError:
         try:
@@ -182,6 +180,9 @@ def collect_part(
     with _short_turns():
         for names, counted in in_order(count_some, bundles, workers):
             total.add(names, counted)
+            # The masks done so far tell how large the others are.
+            if not with_components and total.all_pixels * len(masks) >= WORTH_LOADING * total.files:
+                load_fast_counter()
             if progress is not None:
                 progress(total.files, total.all_pixels)
     if cache is not None:

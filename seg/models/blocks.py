@@ -1,4 +1,4 @@
-"""The pieces a U-Net is built of: normalisation, the double convolution, padding to a multiple and back."""
+"""The pieces a U-Net is built of: normalisation, the double convolution, pooling, padding to a multiple and back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import keras
 from keras import ops
+
+from seg.models.formulas import largest_of_four, normalized, xla_compiles_steps
 
 Norm = Literal["batch", "group", "none"]
 
@@ -16,34 +18,43 @@ GROUP_SIZE = 8  # channels that one group normalisation group spans
 
 @keras.saving.register_keras_serializable(package="seg")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation over (N, H, W) by TensorFlow's fused kernel; the same variables and results as Keras's.
+    """Batch normalisation over (N, H, W) in as few passes as can be; the same variables and results as Keras's.
 
     y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with the batch's mean and biased variance in training and
     the moving ones in inference (Ioffe & Szegedy, ICML 2015, arXiv:1502.03167). Keras 3 computes it unfused on
-    TensorFlow, which costs about five times as much on CPU in bfloat16. On other backends and for what the kernel does
-    not know (a mask, inputs that are not (N, H, W, C), float64, `renorm`, `synchronized`) Keras's own computation runs.
+    TensorFlow, which costs about five times as much on CPU in bfloat16. Ours trains by a formula with a gradient of its
+    own where XLA compiles the step, and by TensorFlow's kernel where it does not. What neither knows (a mask, inputs
+    that are not (N, H, W, C), float64, `renorm`, `synchronized`) and inference on other backends is Keras's own.
 
     Input and output: (N, H, W, C) in the compute dtype; scale, offset and statistics stay float32.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if keras.backend.backend() == "tensorflow" and mask is None and self._kernel_takes(inputs):
-            return self._fused(inputs, bool(training) and self.trainable)
+        if mask is None and self._is_plain(inputs):
+            training = bool(training) and self.trainable
+            if training and xla_compiles_steps():
+                return self._normalize(inputs)
+            if keras.backend.backend() == "tensorflow":
+                return self._fused(inputs, training)
         return super().call(inputs, training=training, mask=mask)
 
-    def _kernel_takes(self, inputs: Any) -> bool:
+    def _is_plain(self, inputs: Any) -> bool:
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
         return channels_last and inputs.dtype != "float64" and not self.renorm and not self.synchronized
+
+    def _normalize(self, inputs: Any) -> Any:
+        outputs, mean, variance = normalized(inputs, *self._scale_and_offset(), self.epsilon)
+        self._follow(mean, variance)
+        return outputs
 
     def _fused(self, inputs: Any, training: bool) -> Any:
         import tensorflow as tf  # the one TensorFlow-only fast path of the models; see the class docstring
 
-        gamma = self.gamma if self.scale else ops.ones_like(self.moving_mean)
-        beta = self.beta if self.center else ops.zeros_like(self.moving_mean)
+        gamma, beta = self._scale_and_offset()
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            ops.cast(gamma, "float32"),
-            ops.cast(beta, "float32"),
+            gamma,
+            beta,
             mean=None if training else ops.cast(self.moving_mean, "float32"),
             variance=None if training else ops.cast(self.moving_variance, "float32"),
             epsilon=self.epsilon,
@@ -52,11 +63,37 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if training:
             # The kernel returns the unbiased variance; Keras keeps the biased one. A single pixel has variance 0.
             pixels = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-            variance = variance * (pixels - 1.0) / pixels
-            momentum = self.momentum
-            self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
-            self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+            self._follow(mean, variance * (pixels - 1.0) / pixels)
         return outputs
+
+    def _scale_and_offset(self) -> tuple[Any, Any]:
+        """gamma and beta, (C,) float32."""
+        gamma = self.gamma if self.scale else ops.ones(self.moving_mean.shape, "float32")
+        beta = self.beta if self.center else ops.zeros(self.moving_mean.shape, "float32")
+        return ops.cast(gamma, "float32"), ops.cast(beta, "float32")
+
+    def _follow(self, mean: Any, variance: Any) -> None:
+        """Lets the moving averages take a step towards a batch's mean and biased variance."""
+        momentum = self.momentum
+        self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
+        self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+
+
+@keras.saving.register_keras_serializable(package="seg")
+class MaxPooling2x2(keras.layers.Layer):
+    """The largest of each 2 x 2 pixels, (N, H, W, C) -> (N, H / 2, W / 2, C); H and W are even.
+
+    As `keras.layers.MaxPooling2D()`, whose gradient XLA makes a scatter of: where XLA compiles the step, training takes
+    a formula with the same gradient. TensorFlow's kernel is faster on a CPU.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return largest_of_four(inputs) if training and xla_compiles_steps() else ops.max_pool(inputs, 2, strides=2)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(N, H / 2, W / 2, C), None where unknown."""
+        batch, height, width, channels = input_shape
+        return batch, height and height // 2, width and width // 2, channels
 
 
 @keras.saving.register_keras_serializable(package="seg")
@@ -94,6 +131,8 @@ class CropLike(keras.layers.Layer):
 
     def call(self, inputs: Any, reference: Any) -> Any:
         height, width = ops.shape(reference)[1:3]
+        if isinstance(height, int) and isinstance(width, int) and tuple(inputs.shape[1:3]) == (height, width):
+            return inputs
         return inputs[:, :height, :width, :]
 
     def compute_output_shape(

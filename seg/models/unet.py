@@ -10,6 +10,7 @@ from seg.models.blocks import (
     BilinearUpsampling,
     BinaryLogits,
     CropLike,
+    MaxPooling2x2,
     Norm,
     PadToMultiple,
     conv_norm_relu,
@@ -63,7 +64,7 @@ def unet_layers(
     for level in range(depth):
         x = double_conv(x, base_filters * 2**level, norm, f"down{level}")
         skips.append(x)
-        x = keras.layers.MaxPooling2D(name=f"down{level}_pool")(x)
+        x = MaxPooling2x2(name=f"down{level}_pool")(x)
         if dropout and level == depth - 1:
             x = keras.layers.SpatialDropout2D(dropout, name=f"down{level}_dropout")(x)
 

@@ -68,6 +68,33 @@ def test_few_masks_wait_in_memory_and_an_error_stops_the_pass(tmp_path: Path) ->
     assert len(started) <= 2 * counting.BUNDLE + waiting
 
 
+@pytest.mark.parametrize(
+    ("masks", "pixels", "components", "expected"),
+    [
+        (4, 2048 * 2048, False, True),  # few, but 17 million pixels
+        (3, 2048 * 2048, False, False),
+        (60, 128 * 128, False, False),  # many, but one million
+        (60, 512 * 512, False, True),
+        (4, 2048 * 2048, True, False),  # components need the image, which the fast counter makes none of
+    ],
+)
+def test_the_fast_counter_is_loaded_for_many_pixels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, masks: int, pixels: int, components: bool, expected: bool
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(counting, "load_fast_counter", lambda: loaded.append(True))
+    monkeypatch.setattr(counting, "WORTH_LOADING", counting.WORTH_LOADING if not components else 1)
+    paths = [write(tmp_path / f"{index}.png", [[0, 1]]) for index in range(masks)]
+    collect_statistics(
+        paths,
+        LABELS,
+        IndexEncoding(),
+        with_components=components,
+        counter=lambda mask, labels, encoding: (np.array([pixels, *[0] * labels.num_classes]), 0),
+    )
+    assert bool(loaded) is expected
+
+
 def test_pythons_thread_switching_is_left_as_it_was(three_masks: list[Path], tmp_path: Path) -> None:
     before = sys.getswitchinterval()
     count_masks(three_masks, LABELS, IndexEncoding())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -18,10 +19,12 @@ from seg.models.blocks import (
     BilinearUpsampling,
     CropLike,
     FusedBatchNormalization,
+    MaxPooling2x2,
     PadToMultiple,
     conv_norm_relu,
     normalization,
 )
+from seg.models.formulas import normalized
 
 # Keras 3.15 saves a variable by np.array(variable), and NumPy 2 would rather have its __array__ take `copy`.
 numpy_2_copy = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -70,8 +73,27 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], rtol
         np.testing.assert_allclose(value, theirs[name], rtol=rtol, atol=atol, err_msg=name)
 
 
+@pytest.fixture(params=["kernel", "formula"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Both ways to train: TensorFlow's kernels, as on a CPU, and the formulas for XLA, as on a GPU."""
+    compiled = request.param == "formula"
+    monkeypatch.setattr("seg.models.blocks.xla_compiles_steps", lambda: compiled)
+    calls = []
+    monkeypatch.setattr("seg.models.blocks.normalized", lambda *given: calls.append("formula") or normalized(*given))
+    kernel = FusedBatchNormalization._fused
+    monkeypatch.setattr(
+        FusedBatchNormalization,
+        "_fused",
+        lambda self, inputs, training: calls.append("kernel" if training else "any") or kernel(self, inputs, training),
+    )
+    yield
+    assert set(calls) <= {request.param, "any"}
+    assert calls
+
+
 # --- fused batch norm -------------------------------------------------------------------------------------------------
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "arguments",
@@ -85,6 +107,7 @@ def test_batch_norm_equals_keras(arguments: dict, training: bool):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_keras_in_bfloat16(training: bool):
     ours, theirs = pair(dtype="mixed_bfloat16")
@@ -97,6 +120,7 @@ def test_batch_norm_equals_keras_in_bfloat16(training: bool):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 def test_batch_norm_by_hand():
     # One channel with the values 1 and 3: mean 2, biased variance 1, so y = -1, 1 (epsilon 0). Moving statistics with
     # momentum 0.9: mean 0.9 * 0 + 0.1 * 2 = 0.2; variance 0.9 * 1 + 0.1 * 1 = 1.0, where the unbiased 2 gave 1.1.
@@ -108,12 +132,15 @@ def test_batch_norm_by_hand():
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 def test_batch_norm_of_a_single_pixel_is_finite():
     ours, theirs = pair()
     inputs = images(1, 1, 1, 3)
     assert_same(run(ours, inputs, True), run(theirs, inputs, True), **FLOAT32)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 1, 3)])
 def test_batch_norm_under_xla(shape: tuple[int, ...], dtype: str):
@@ -128,6 +155,7 @@ def test_batch_norm_under_xla(shape: tuple[int, ...], dtype: str):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_in_a_graph_of_unknown_sizes(training: bool):
     ours, theirs = pair()
@@ -200,6 +228,63 @@ def test_the_config_is_that_of_keras():
     assert [variable.path for variable in ours.variables] == [variable.path for variable in theirs.variables]
 
 
+# --- pooling ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_equals_keras(monkeypatch: pytest.MonkeyPatch, training: bool, compiled: bool):
+    monkeypatch.setattr("seg.models.blocks.xla_compiles_steps", lambda: compiled)
+    inputs = images(2, 6, 4, 3)
+    layer = MaxPooling2x2()
+    np.testing.assert_array_equal(layer(inputs, training=training), keras.layers.MaxPooling2D()(inputs))
+    assert layer(keras.Input((None, 4, 3))).shape == (None, None, 2, 3)
+
+
+@numpy_2_copy
+@pytest.mark.tensorflow
+def test_a_network_trains_alike_either_way(monkeypatch: pytest.MonkeyPatch):
+    """Loss, gradients and moving averages of a U-Net on a CPU and in the form that XLA gets, also saved before it."""
+    from seg.models.unet import unet_layers
+
+    monkeypatch.setattr("seg.models.blocks.xla_compiles_steps", lambda: False)
+    model = keras.Model(*unet_layers(bands=2, num_classes=3, depth=2, base_filters=4))
+    before, found = model.get_weights(), []
+    for compiled in (False, True):
+        model.set_weights(before)
+        monkeypatch.setattr("seg.models.blocks.xla_compiles_steps", lambda compiled=compiled: compiled)
+
+        @tf.function(jit_compile=compiled, autograph=False)
+        def gradients(inputs: tf.Tensor) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(inputs, training=True) - 1.0))
+            return [loss, *tape.gradient(loss, [variable.value for variable in model.trainable_variables])]
+
+        found.append([*gradients(images(2, 10, 12, 2)), *model.get_weights()])
+    for kernel, formula in zip(*found, strict=True):
+        # Float32 sums in another order through ten layers; each divides by a standard deviation.
+        scale = float(np.abs(kernel).max())
+        np.testing.assert_allclose(formula, kernel, rtol=1e-3, atol=1e-4 * scale)
+
+
+@numpy_2_copy
+@pytest.mark.tensorflow
+def test_weights_of_a_network_with_keras_pooling_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was saved before `MaxPooling2x2` was there: the same layer names and weights, Keras's pooling."""
+    from seg.models import unet
+
+    shape = {"bands": 2, "num_classes": 3, "depth": 2, "base_filters": 4}
+    with monkeypatch.context() as old:
+        old.setattr(unet, "MaxPooling2x2", keras.layers.MaxPooling2D)
+        saved = keras.Model(*unet.unet_layers(**shape))
+    saved.save(tmp_path / "model.keras")
+    saved.save_weights(tmp_path / "model.weights.h5")
+    model = keras.Model(*unet.unet_layers(**shape))
+    assert [layer.name for layer in model.layers] == [layer.name for layer in saved.layers]
+    model.load_weights(tmp_path / "model.weights.h5")
+    inputs = images(1, 9, 7, 2)
+    for loaded in (model, keras.models.load_model(tmp_path / "model.keras")):
+        np.testing.assert_array_equal(loaded(inputs), saved(inputs))
+
+
 # --- padding and cropping ---------------------------------------------------------------------------------------------
 def test_padding_by_hand():
     padded = PadToMultiple(4)(tf.ones((1, 3, 5, 1)))
@@ -223,6 +308,7 @@ def test_cropping_undoes_padding(height: int, width: int, depth: int):
 def test_a_multiple_is_not_touched():
     inputs = images(1, 8, 4, 2)
     assert PadToMultiple(4)(inputs) is inputs
+    assert CropLike()(inputs, inputs) is inputs
 
 
 @pytest.mark.tensorflow
@@ -292,10 +378,20 @@ def test_only_the_named_fast_path_imports_tensorflow():
 
 def test_another_backend_takes_keras_own_computation(monkeypatch: pytest.MonkeyPatch):
     ours, theirs = pair()
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.delattr(FusedBatchNormalization, "_fused")
     inputs = images(2, 5, 7, 3)
     np.testing.assert_array_equal(ours(inputs, training=True), theirs(inputs, training=True))
+
+
+def test_jax_trains_by_the_formula_and_infers_by_keras_own(monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = pair()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.delattr(FusedBatchNormalization, "_fused")
+    inputs = images(2, 5, 7, 3)
+    np.testing.assert_array_equal(ours(inputs), theirs(inputs))
+    np.testing.assert_allclose(ours(inputs, training=True), theirs(inputs, training=True), **FLOAT32)
+    np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, **FLOAT32)
 
 
 # --- BilinearUpsampling -----------------------------------------------------------------------------------------------
