@@ -255,7 +255,7 @@ def _collect(source: Source, arguments: argparse.Namespace) -> tuple[dict[str, M
                 for split, masks in source.splits.items()
             }  # fmt: skip
         return splits, _cache_notes(cache)
-    from seg.balance.cluster import collect_on_cluster, connect
+    from data_tools.balance.cluster import collect_on_cluster, connect
 
     with connect(arguments.scheduler, arguments.workers) as client, _progress(source) as advance:
         splits = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.balance.advisor import COMPARED
 from data_tools.balance.report import WEIGHTED_SPLIT
-from seg.balance.advisor import COMPARED
 from seg.balance.counts import ClassCounts
 from seg.balance.weights import class_weights, weight_warnings
 from seg.tables import Table

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from seg.balance.advisor import (
+from data_tools.balance.advisor import (
     Recommendation,
     SchemeEffect,
     compare_schemes,
-    rare_classes,
     recommend,
     scarcity_warnings,
     split_warnings,
 )
+from data_tools.balance.charts import co_occurrence_chart, weight_chart
+from seg.balance.rare import rare_classes
 from seg.balance.statistics import MaskStatistics
 from seg.labels import LabelSet
-from seg.pictures.class_charts import co_occurrence_chart, frequency_chart, weight_chart
+from seg.pictures.class_charts import frequency_chart
 from seg.pictures.pages import render
 from seg.tables import Table
 

@@ -2,8 +2,8 @@
 
 A picture is read whole. Of a raster of more than `seg.data.files.reading.LARGE_PIXELS` no more than a few blocks are in
 memory: values and classes are summed over the blocks, the perceptual hash comes from a decimated read, and the place of
-the mask is judged on a window in the middle, which is all that is looked at of any image. Connected components need the whole
-mask and are left out.
+the mask is judged on a window in the middle, which is all that is seen of any image. Connected components need the
+whole mask and are left out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the machine does falls on both; the first of each is left out. Medians of the ep
 of all threads, which holds on a busy machine too. A looked-at epoch draws pictures, curves and shares, a light one has
 scalars and the confusion matrix; the pictures of either are waited for, which in a training are drawn while the next
 epoch runs, so that the time on the clock is an upper bound. `once` is what the first look takes longer than the others.
-`run` is a whole training: light and looked-at epochs as the TensorBoard callback chooses them, and `once`, over the epochs without.
+`run` is a whole training: light and looked-at epochs as the callback chooses them, and `once`, over the epochs without.
 `MB`: what an epoch writes. The sizes are those of configs/quickstart.yaml and configs/camvid.yaml, on random pictures,
 and 150 classes at 512 x 512.
 """
@@ -71,7 +71,7 @@ def batches(size: tuple[int, int, int], classes: int, batch: int) -> tf.data.Dat
 
 
 class Alternating(keras.callbacks.Callback):
-    """Hands every other epoch to the TensorBoard callback, of those every other one to be looked at, and times all of them."""
+    """Hands every other epoch to the callback, of those every other one to be looked at, and times all of them."""
 
     def __init__(self, inner: SegmentationTensorBoard) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seg.balance.advisor import RARE_SHARE
+from seg.balance.rare import RARE_SHARE
 from seg.errors import ConfigError
 
 LEAST_RESAMPLES = 100  # fewer have no 2.5 % quantile to speak of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seg.balance import ClassCounts, count_masks, fingerprint_files
-from seg.balance.advisor import rare_classes
+from seg.balance.rare import rare_classes
 from seg.config import Config
 from seg.data.files.storage import relative_name
 from seg.data.samples.pairs import Sample

@@ -1,14 +1,12 @@
-"""Class frequencies, weights and co-occurrence as pictures."""
+"""Class frequencies and weights as pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seg.balance.advisor import SchemeEffect
 from seg.balance.counts import ClassCounts
 from seg.labels import Colour
 from seg.pictures.figures import figure_png, new_figure, paint
@@ -21,8 +19,6 @@ INCHES_PER_CLASS = 0.32
 INCHES_AROUND = 1.4  # title, axis and margins
 MOST_INCHES = 24.0  # of all rows of a chart with many classes
 LEAST_INCHES = 3.4  # of a figure: legend and colour bar need this much beside two classes
-NUMBERED_CLASSES = 25  # a larger heat map has no room for numbers in its cells
-WEIGHT_MARKERS = "osD^vP*X"
 
 
 def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
@@ -38,7 +34,7 @@ def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
         DataError: No pixel is labelled.
     """
     shares = counts.frequencies
-    figure, axes = _class_figure(counts.names)
+    figure, axes = class_figure(counts.names)
     axes.barh(
         range(counts.num_classes),
         counts.pixel_counts.tolist(),
@@ -56,26 +52,6 @@ def frequency_chart(counts: ClassCounts, colours: tuple[Colour, ...]) -> bytes:
     axes.set_xlabel("labelled pixels (logarithmic)")
     imbalance = f"commonest to rarest {present.max() / present.min():,.0f} : 1"
     axes.set_title(f"Class frequencies of {counts.num_images:,} masks, {imbalance}")
-    return figure_png(figure)
-
-
-def weight_chart(names: Sequence[str], effects: Sequence[SchemeEffect]) -> bytes:
-    """A PNG with one mark a class and scheme, on a logarithmic axis of weights; a weight of 0 has no mark."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    figure, axes = _class_figure(names)
-    for effect, marker in zip(effects, cycle(WEIGHT_MARKERS), strict=False):
-        rows = np.flatnonzero(effect.weights)
-        axes.plot(effect.weights[rows], rows, marker, label=effect.name, markersize=6, alpha=0.8)
-    axes.set_xscale("log")
-    axes.grid(axis="x", color="0.9")
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # matplotlib's labels overlap on less than a decade
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("class weight (logarithmic)")
-    axes.set_title("Class weights by scheme")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     return figure_png(figure)
 
 
@@ -136,29 +112,7 @@ def share_chart(
     return figure_png(figure), round(7.2 * 100), round(height * 100)
 
 
-def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> bytes:
-    """A PNG heat map: of the masks that contain the row's class, the share that contains the column's.
-
-    Args:
-        names: The C classes.
-        co_occurrence: (C, C), see `seg.balance.statistics.MaskStatistics`.
-    """
-    containing = np.diag(co_occurrence)[:, None]
-    shares = np.divide(co_occurrence, containing, out=np.full(co_occurrence.shape, np.nan), where=containing > 0)
-    figure, axes = _class_figure(names, width=4.5 + 0.5 * len(names), spines=True)
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    if len(names) <= NUMBERED_CLASSES:
-        for (row, column), share in np.ndenumerate(shares):
-            if not np.isnan(share):
-                colour = "white" if share < 0.6 else "black"
-                axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axes, label="of the row's masks", format=lambda x, _: f"{x:.0%}")
-    axes.set_title("Classes that occur together")
-    return figure_png(figure)
-
-
-def _class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -> tuple[Figure, Axes]:
+def class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -> tuple[Figure, Axes]:
     """A figure with one row a class, the first on top."""
     figure = new_figure(width, max(LEAST_INCHES, INCHES_AROUND + INCHES_PER_CLASS * len(names)))
     axes = figure.add_subplot()

@@ -112,8 +112,8 @@ def training_batches(
 def _draw_batches(
     drawn: Callable[[np.int64], np.ndarray], steps: int, batch_size: int, epochs: range, first_step: int
 ) -> tf.data.Dataset:
-    """The (epoch, sample, crop, centre class) of each batch, (batch_size, 4) int64, from `first_step` of the first epoch
-    on."""
+    """The (epoch, sample, crop, centre class) of each batch, (batch_size, 4) int64, from `first_step` of the first
+    epoch on."""
 
     def epoch_dataset(epoch: tf.Tensor) -> tf.data.Dataset:
         draws = tf.ensure_shape(tf.numpy_function(drawn, [epoch], tf.int64), (steps * batch_size, 3))

@@ -1,8 +1,8 @@
 """What an epoch draws: which samples, in which order, and the seed of everything random about each draw.
 
-A draw is (sample, crop, centre): the sample's index, the number of the draw among those of the sample in this epoch, and
-the class that the crop is centred on or `NO_CENTRE`. (run seed, epoch, sample, crop) differ between any two draws of a run,
-and so do their seeds.
+A draw is (sample, crop, centre): the sample's index, the number of the draw among those of the sample in this epoch,
+and the class that the crop is centred on or `NO_CENTRE`. (run seed, epoch, sample, crop) differ between any two draws
+of a run, and so do their seeds.
 """
 
 from __future__ import annotations

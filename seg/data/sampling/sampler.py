@@ -1,7 +1,7 @@
-"""Rare classes on purpose: which images an epoch draws, and where its crops are class-centred.
+"""Rare classes on purpose: which images an epoch draws, and which of its crops are centred on a class.
 
-Every draw of an epoch is either class-centred (a class by weight, one of the images that hold it, one of its pixels) or of the
-image sampler's order: uniform, by repeat factors, or by class presence. An epoch has as many draws as without a
+Every draw of an epoch is either class-centred (a class by weight, one of the images that hold it, one of its pixels) or
+of the image sampler's order: uniform, by repeat factors, or by class presence. An epoch has as many draws as without a
 sampler, so budgets compare. All of it follows from (run seed, epoch).
 """
 
@@ -161,7 +161,7 @@ class Sampler:
         return np.stack([drawn[:, 0], numbered(drawn[:, 0]), drawn[:, 1]], axis=1)
 
     def target(self, sample: int, centre: int, seed: int) -> Target | None:
-        """The pixel that a draw's crop is centred on, fixed by (sample, centre, the draw's seed); None without a centre."""
+        """The pixel that a draw's crop is centred on, fixed by (sample, centre, the draw's seed); None without one."""
         if centre == NO_CENTRE:
             return None
         assert self.crops is not None

@@ -1,9 +1,9 @@
-"""One random transform of an image: which part of it is shown, how large, turned, mirrored and bent, in one warp.
+"""One random crop transform of an image: which part of it is shown, how large, turned, mirrored and bent, in one warp.
 
 albumentations' own chain (Affine, ElasticTransform, RandomCrop) warps whole images twice and zooms about the centre, so
 that a zoom without a crop never shows the borders. Here the window lies anywhere in the zoomed image, evenly; a zoomed
-image smaller than the window lies anywhere in it; or the window is centred on a pixel. A transform is drawn from an image's
-size alone, before any of its pixels is read.
+image smaller than the window lies anywhere in it; or the window is centred on a pixel. A transform is drawn from an
+image's size alone, before any of its pixels is read.
 """
 
 from __future__ import annotations

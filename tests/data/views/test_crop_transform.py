@@ -1,4 +1,4 @@
-"""seg.data.views.crop_transform: crop transforms drawn from a size alone; whatever is configured, a target lands in the window."""
+"""Crop transforms drawn from a size alone; whatever is configured, a target lands in the window."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.balance.advisor import SchemeEffect
+from data_tools.balance.charts import WEIGHT_MARKERS, co_occurrence_chart, weight_chart
 from data_tools.balance.report import BalanceReport
 from seg.balance import MaskStatistics, collect_statistics
-from seg.balance.advisor import SchemeEffect
 from seg.data.masks.reading import IndexEncoding
 from seg.labels import LabelSet
-from seg.pictures.class_charts import WEIGHT_MARKERS, co_occurrence_chart, weight_chart
 
 LABELS = LabelSet.from_names(["field|wet", "<b>road</b>", "boat"], ignore_index=255)
 

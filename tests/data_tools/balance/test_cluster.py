@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.balance import cluster
+from data_tools.balance.cluster import collect_on_cluster, connect
 from data_tools.mask_frequencies import main
-from seg.balance import cluster, collect_statistics
-from seg.balance.cluster import collect_on_cluster, connect
+from seg.balance import collect_statistics
 from seg.data.masks.reading import IndexEncoding
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet

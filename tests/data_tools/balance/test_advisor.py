@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg.balance.advisor import (
+from data_tools.balance.advisor import (
     CALM_VARIANCE,
     compare_schemes,
     loss_shares,
-    rare_classes,
     recommend,
     scarcity_warnings,
     split_warnings,
@@ -125,12 +124,6 @@ def test_noise_and_flatness_are_warned_of() -> None:
     warnings = [warning for effect in compare_schemes(counts([10**6, 10**4, 100])) for warning in effect.warnings]
     assert any(warning.startswith("inverse_frequency: gradients 1133.7 times as noisy") for warning in warnings)
     assert any(warning.startswith("effective_number is flat here") for warning in warnings)
-
-
-def test_rare_classes() -> None:
-    assert rare_classes(counts([1000, 5, 0, 9, 600])) == [1, 3]
-    assert rare_classes(counts([1000, 500, 0])) == [1]  # none below 1 %: the rarest that is present
-    assert rare_classes(counts([1000, 5, 0, 9, 600]), share=0.4) == [1, 3, 4]  # 600 of 1614 are 37 %
 
 
 def test_scarce_classes_are_named() -> None:

@@ -27,7 +27,6 @@ NOISY_VARIANCE = 4.0  # above it a batch says as little as a quarter of its pixe
 CAPS = (100, 50, 30, 20, 10, 5, 3, 2)
 FEW_IMAGES = 5
 FEW_COMPONENTS = 20
-RARE_SHARE = 0.01  # of the labelled pixels
 
 
 @dataclass(frozen=True)
@@ -127,14 +126,6 @@ def recommend(counts: ClassCounts) -> Recommendation:
         {"scheme": "inverse_sqrt", "cap": cap},
         f"{why}; uncapped its variance factor would be {factor:.1f}, with cap {cap} it is {factors[cap]:.2f}",
     )
-
-
-def rare_classes(counts: ClassCounts, share: float = RARE_SHARE) -> list[int]:
-    """The classes that are present with a share of the labelled pixels below `share`, rarest first; else the rarest
-    present class."""
-    pixels, labelled = counts.pixel_counts, counts.labelled_pixels
-    order = [index for index in np.argsort(pixels, kind="stable").tolist() if pixels[index] > 0]
-    return [index for index in order if pixels[index] < share * labelled[index]] or order[:1]
 
 
 def scarcity_warnings(statistics: MaskStatistics) -> list[str]:
