@@ -10,7 +10,7 @@ set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q \
+"$dir/venv/bin/pip" install -q --no-compile \
     numpy==2.4.6 scipy==1.17.1 opencv-python-headless==5.0.0.93 edt==3.1.2 mahotas==1.4.19
 cd "$dir"
 "$dir/venv/bin/python" - <<'PY'

@@ -9,7 +9,7 @@ set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/pip" install -q \
+"$dir/venv/bin/pip" install -q --no-compile \
     numpy==2.4.6 rasterio==1.4.4
 cd "$dir"
 "$dir/venv/bin/python" - <<'PY'
