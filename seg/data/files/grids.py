@@ -52,6 +52,9 @@ def _shown(transform: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.10g}" for value in transform) + ")"
 
 
+SIDECARS = (".ovr", ".msk", ".aux.xml")  # of a file of that name before: GDAL would show its overviews and its mask
+
+
 @contextmanager
 def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Writes a uint8 GeoTIFF on the grid of another, from top to bottom, whole or not at all.
@@ -82,5 +85,7 @@ def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[in
                 raster.write(rows, 1, window=rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0]))
 
             yield write
+        for suffix in SIDECARS:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
     except OSError as error:
         raise unreadable(path, error) from None

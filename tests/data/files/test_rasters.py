@@ -316,6 +316,18 @@ def test_a_prediction_has_the_images_grid(tmp_path: Path, write_raster: Callable
     assert [path.name for path in target.parent.iterdir()] == ["p.tif"]
 
 
+def test_a_new_raster_leaves_no_sidecars_of_an_old_one(tmp_path: Path, write_raster) -> None:
+    image = write_raster(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
+    target = write_raster(tmp_path / "p.tif", np.full((64, 64), 1, np.uint8))
+    write_raster(tmp_path / "p.tif.ovr", np.full((16, 16), 1, np.uint8), crs=None, transform=None)
+    (tmp_path / "p.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
+    with written_raster(target, image, nodata=255) as write:
+        write(0, np.full((64, 64), 2, np.uint8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "p.tif"]
+    with rasterio.open(target) as new:
+        assert set(np.unique(new.read(1, out_shape=(16, 16))).tolist()) == {2}
+
+
 def test_nothing_is_left_of_a_prediction_that_failed(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
     image = write_raster(tmp_path / "i.tif", noise((64, 64), "uint16"))
     with pytest.raises(RuntimeError, match="stopped"), written_raster(tmp_path / "p.tif", image, nodata=255):
