@@ -180,8 +180,7 @@ def cut_rows(
         )
         for row, (column, left) in product(tile_rows, enumerate(columns)):
             inside = _inside(pixels.shape, rows[row], left, plan.size)
-            valid = (pixels.dataset_mask(window=inside) > 0) if _has_invalid(pixels) else None
-            labelled = _labelled(labels, inside, plan, valid)
+            labelled = _labelled(labels, inside, plan, _valid(pixels, inside))
             if labelled == 0 or labelled < plan.min_labelled:
                 continue
             tile = f"{name}_r{row}_c{column}"
@@ -219,16 +218,20 @@ def _inside(shape: tuple[int, int], top: int, left: int, size: tuple[int, int]) 
     return Window(left, top, min(size[1], shape[1] - left), min(size[0], shape[0] - top))
 
 
-def _has_invalid(source: Any) -> bool:
-    return any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums)
+def _valid(source: Any, inside: Window) -> np.ndarray:
+    """(h, w) bool, false where nodata (NaN, too), an internal mask or an alpha band hides the pixel."""
+    if any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums):
+        return source.dataset_mask(window=inside) > 0
+    return np.ones((int(inside.height), int(inside.width)), bool)
 
 
-def _labelled(labels: Any, inside: Window, plan: TilePlan, valid: np.ndarray | None) -> float:
+def _labelled(labels: Any, inside: Window, plan: TilePlan, valid: np.ndarray) -> float:
     """The number of labelled and valid pixels, as a share of a whole tile."""
-    shape = (int(inside.height), int(inside.width))
-    good = np.ones(shape, bool) if valid is None else valid
+    good = valid
     if labels is not None:
+        good = good & _valid(labels, inside)
         values = labels.read(window=inside)
+        # Once more by its value: an internal mask switches nodata off in GDAL.
         voids = [*plan.void, *([(labels.nodata,)] if labels.nodata is not None else [])]
         for value in voids:
             good = good & (values != np.array(value).reshape(-1, 1, 1)).any(axis=0)

@@ -83,6 +83,20 @@ def test_tiles_cover_all_and_none_is_for_nothing(length: int, size: int, overlap
         assert offsets[-1] + size == length
 
 
+def test_hidden_pixels_of_a_mask_are_not_labelled(tmp_path: Path) -> None:
+    image = write(tmp_path / "a.tif", noise(1, 40, 40), **PLACE)
+    mask = write(tmp_path / "masks" / "a.tif", np.zeros((1, 40, 40), np.uint8), **PLACE)
+    shown = np.full((40, 40), 255, np.uint8)
+    shown[:10] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(mask, "r+") as target:
+        target.write_mask(shown)
+    assert [tile.labelled for tile in cut(image, mask, tmp_path / "out", TilePlan((40, 40)))] == [0.75]
+    values = np.zeros((1, 40, 40), np.float32)
+    values[:, :20] = np.nan
+    mask = write(tmp_path / "masks" / "nan.tif", values, nodata=np.nan, **PLACE)
+    assert [tile.labelled for tile in cut(image, mask, tmp_path / "nan", TilePlan((40, 40)))] == [0.5]
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_tiles_have_the_pixels_and_the_place_of_their_window(tmp_path: Path, dtype: str) -> None:
     values = noise(4, 70, 101, dtype=dtype, high=250)
