@@ -178,7 +178,7 @@ def test_a_report_made_by_hand_may_name_files_that_are_gone(scenes, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps({"findings": [finding]}))
     got = run(scenes, tmp_path / "s.html", "--findings", str(tmp_path / "r.json"))
     assert got == ["images/val/0000.png"]
-    assert "hint: small_components: few</p>" in (tmp_path / "s.html").read_text("utf-8")
+    assert "hint: small-components: few</p>" in (tmp_path / "s.html").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,13 +110,14 @@ def test_one_folder_without_splits(drawn, tmp_path, capsys):
 
 
 def test_a_configuration_and_its_overrides(tmp_path, tiny_config, capsys):
-    assert main(["--config", str(tiny_config), f"data.root={tmp_path}/s", "--small-pixels", "0"]) == 0
+    scenes = shutil.copytree(tiny_config.parent / "scenes", tmp_path / "s")
+    assert main(["--config", str(tiny_config), f"data.root={scenes}", "--small-pixels", "0"]) == 0
     out = capsys.readouterr().out
     assert "8 pairs (4 train, 2 val, 2 test): 0 errors" in out
     assert "small-components" not in out
 
 
-def test_specks_are_as_small_as_asked(drawn, tmp_path):
+def test_small_components_are_as_small_as_asked(drawn, tmp_path):
     def components(pixels: int) -> int:
         out = tmp_path / f"{pixels}.json"
         main([str(drawn), "--class-names", NAMES, "--small-pixels", str(pixels), "--json", str(out)])
@@ -159,7 +161,7 @@ def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys)
             raise KeyboardInterrupt
         return real(image)
 
-    monkeypatch.setattr(reading, "look", interrupted)
+    monkeypatch.setattr(reading, "perceptual_hash", interrupted)
     assert main([str(drawn), "--class-names", NAMES, "--json", str(tmp_path / "report.json"), "--threads", "2"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not (tmp_path / "report.json").exists()

@@ -109,7 +109,7 @@ def test_sampling_shows_more_of_the_rare(samples: list[Sample]) -> None:
     masks = [sample.mask for sample in samples]
     shares = []
     for settings in ({}, {"images": RepeatFactor(1.0)}, {"crops": CropTargets(0.5, (0, 0, 1), 0.5)}):
-        counted = count_crops(masks, LABELS, IndexEncoding(), AUGMENT, made(samples, **settings)[0], **given)
+        counted = count_crops(masks, LABELS, IndexEncoding(), AUGMENT, made(samples, **settings), **given)
         shares.append(counted.frequencies[2])
     assert shares[0] < shares[1] < shares[2] / 2
 
