@@ -15,7 +15,6 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -24,8 +23,8 @@ import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
 
 from seg.data.files.gif import GIF_SIGNATURES, gif_indices, gif_size
-from seg.data.files.storage import File, read_bytes, unreadable, write_bytes
-from seg.data.files.stored import Bands, Stored, form, transparent_pixels
+from seg.data.files.storage import File, write_bytes
+from seg.data.files.stored import Bands, Stored, WholeFile, form, transparent_pixels
 from seg.data.files.tiff import UPRIGHT, turned
 from seg.data.files.windows import Window
 from seg.errors import DataError
@@ -67,21 +66,10 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Reads a PNG or JPEG, and a GIF of a mask; decided by content and not by suffix. All of it is decoded always.
+class Picture(WholeFile):
+    """Reads a PNG or JPEG, and a GIF of a mask; decided by content and not by suffix."""
 
-    Attributes:
-        file: Where it is.
-    """
-
-    file: File
-    block: ClassVar[tuple[int, int] | None] = None
     picture: ClassVar[bool] = True
-
-    @cached_property
-    def contents(self) -> bytes:
-        """All bytes of the file, read once."""
-        return read_bytes(self.file)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,14 +78,8 @@ class Picture:
         Raises:
             DataError: The file is missing or its header is one that `read` refuses.
         """
-        if not isinstance(self.file, Path):
-            header = parse_header(io.BytesIO(self.contents), self.file)
-        else:
-            try:
-                with self.file.open("rb") as file:
-                    header = parse_header(file, self.file)
-            except OSError as error:
-                raise unreadable(self.file, error) from error
+        with self.opened() as file:
+            header = parse_header(file, self.file)
         return header.height, header.width
 
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -13,8 +11,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from seg.data.files.rasters import opened
-from seg.data.files.storage import File, VolumeSlice, read_bytes, unreadable
-from seg.data.files.stored import Bands, Stored
+from seg.data.files.storage import File, VolumeSlice
+from seg.data.files.stored import Bands, Stored, WholeFile
 from seg.data.files.tiff import NO_PLANE, tiff_pages
 from seg.data.files.windows import Window
 from seg.errors import DataError
@@ -40,21 +38,10 @@ class PlanesHeader:
 
 
 @dataclass(frozen=True)
-class Planes:
-    """Reads all planes of a TIFF.
+class Planes(WholeFile):
+    """Reads all planes of a TIFF."""
 
-    Attributes:
-        file: Where it is.
-    """
-
-    file: File
-    block: ClassVar[tuple[int, int] | None] = None
     picture: ClassVar[bool] = False
-
-    @cached_property
-    def contents(self) -> bytes:
-        """All bytes of the file, read once."""
-        return read_bytes(self.file)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,14 +55,10 @@ class Planes:
                 f"{self.file}: multi-label masks are TIFFs of a page a class; allowed with data.slices: another "
                 "encoding"
             )
-        if not isinstance(self.file, Path):
-            header = _header(io.BytesIO(self.contents), self.file, len(self.contents))
-        else:
-            try:
-                with self.file.open("rb") as file:
-                    header = _header(file, self.file, self.file.stat().st_size)
-            except OSError as error:
-                raise unreadable(self.file, error) from error
+        with self.opened() as file:
+            length = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            header = _header(file, self.file, length)
         return header.height, header.width
 
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:

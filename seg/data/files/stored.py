@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Protocol
 
 import numpy as np
 
-from seg.data.files.storage import File
+from seg.data.files.storage import File, read_bytes, unreadable
 from seg.data.files.windows import Window
 from seg.errors import DataError
 
@@ -142,6 +147,39 @@ class Stored:
         empty, hidden = self.empty(), None if self.valid is None else ~self.valid
         void = hidden if empty is None else empty if hidden is None else empty | hidden
         return void if void is not None and void.any() else None
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """What readers share whose files are always decoded as a whole.
+
+    Attributes:
+        file: Where it is.
+    """
+
+    file: File
+    block: ClassVar[tuple[int, int] | None] = None
+
+    @cached_property
+    def contents(self) -> bytes:
+        """All bytes of the file, read once."""
+        return read_bytes(self.file)
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The file from its start; of a local one no more is read than is asked for.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        if not isinstance(self.file, Path):
+            yield io.BytesIO(self.contents)
+            return
+        try:
+            with self.file.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise unreadable(self.file, error) from error
 
 
 class Reader(Protocol):
