@@ -116,6 +116,7 @@ class _Totals:
         self.pixels = {split: np.zeros(classes + 1, np.int64) for split in self.survey.splits}
         self.small_components = np.zeros((3, classes), np.int64)
         self.worst: list[list[tuple[int, str]]] = [[] for _ in range(classes)]
+        self.palette: dict[int, dict[tuple[int, ...], list[str]]] = {}
 
     def add(self, split: str, sample: Sample, facts: PairFacts) -> None:
         self.findings += facts.findings
@@ -136,6 +137,8 @@ class _Totals:
         if mask is not None:
             self.pixels[split] += mask.pixels
             self.small_components += mask.small_components
+            for index, colour in mask.palette.items():
+                self.palette.setdefault(index, {}).setdefault(colour, []).append(names[1])
             for index in np.flatnonzero(mask.small_components[1]).tolist():
                 best = self.worst[index]
                 best.append((-int(mask.small_components[1, index]), names[1]))
@@ -145,6 +148,7 @@ class _Totals:
     def whole(self) -> Iterator[Finding]:
         """What only all pairs together tell."""
         yield from self._encoding()
+        yield from self._palettes()
         yield from self._missing_classes()
         yield from self._small_components()
         yield from self._forms()
@@ -160,6 +164,15 @@ class _Totals:
         if gray_indices and self.rules.labels.ignore_index == 255 and background_only:
             text = f"all masks hold 0 ({total[0]} pixels) and 255 ({total[-1]}, read as void), never 1"
             yield Finding("wrong-encoding", (), f"{text}; 0/255 masks are for labels.encoding {{name: binary}}")
+
+    def _palettes(self) -> Iterator[Finding]:
+        """An index that is one colour here and another there: optimisers and GIF writers number palettes anew."""
+        for index, colours in sorted(self.palette.items()):
+            if len(colours) > 1:
+                rarest_first = sorted(colours.items(), key=lambda item: len(item[1]))
+                seen = ", ".join(f"{list(colour)} in {len(files)}" for colour, files in reversed(rarest_first))
+                text = f"palette index {index}, read as one class, is of the colours {seen} masks"
+                yield Finding("mixed-palettes", tuple(files[0] for _, files in rarest_first), text)
 
     def _missing_classes(self) -> Iterator[Finding]:
         read = {split: counts for split, counts in self.pixels.items() if counts.any()}

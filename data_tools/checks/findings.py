@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     # Masks.
     "unknown-labels": Kind(_E, "values or colours that are no class", "correct the mask, or labels in the config"),
     "wrong-encoding": Kind(_E, "the encoding reads these masks as something else", "set labels.encoding"),
+    "mixed-palettes": Kind(_W, "a palette index of several colours", "read them as 'colour', or save them anew"),
     "blended-mask": Kind(_W, "gray values between the two classes", "write masks as PNG, resize by nearest pixel"),
     "all-void-mask": Kind(_W, "a mask without a labelled pixel", "label it, or remove the pair"),
     "one-class-mask": Kind(_H, "a mask of a single class", "nothing where that is true; look at a few"),

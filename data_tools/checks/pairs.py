@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -82,11 +82,13 @@ class MaskFacts:
         digest: Of the file's bytes.
         pixels: (C + 1,) int64: pixels of each class, then those of which nothing is known.
         small_components: (3, C) int64: components, those that are small, and the small_components' pixels.
+        palette: As of `SeenMask`.
     """
 
     digest: bytes
     pixels: np.ndarray
     small_components: np.ndarray
+    palette: Mapping[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def _mask_facts(path: File, mask: SeenMask, digest: bytes, rules: Rules, notes: 
     small_components = np.array(
         [[len(area) for area in areas], [len(s) for s in small], [s.sum() for s in small]], np.int64
     )
-    return MaskFacts(digest, pixels, small_components)
+    return MaskFacts(digest, pixels, small_components, mask.palette)
 
 
 def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, notes: _Notes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -23,7 +23,7 @@ from seg.data.files.storage import File, holder
 from seg.data.files.stored import Bands, Stored
 from seg.data.files.windows import Window
 from seg.data.masks.counts import components, count_pixels, mask_pixels
-from seg.data.masks.reading import MaskEncoding, read_mask
+from seg.data.masks.reading import MaskEncoding, decode_stored, read_mask
 from seg.labels import LabelSet
 
 PREVIEW = 1024  # pixels of the longer side that the perceptual hash of a large raster is taken from
@@ -62,6 +62,7 @@ class SeenMask:
         areas: The areas of each class's components; empty for a large raster.
         middle: As of an image.
         digest: As of an image.
+        palette: The colour (red, green, blue) of each palette index that occurs; empty for a large raster.
     """
 
     shape: tuple[int, int]
@@ -69,6 +70,7 @@ class SeenMask:
     areas: list[np.ndarray]
     middle: np.ndarray
     digest: bytes = b""
+    palette: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -158,9 +160,14 @@ def see_mask(file: File, labels: LabelSet, encoding: MaskEncoding) -> SeenMask:
         pixels = count_pixels(file, labels, encoding)
         middle = read_mask(file, labels, encoding, middle_window(shape))
         return SeenMask(shape, pixels, [np.empty(0, np.int64)] * labels.num_classes, middle)
-    mask = read_mask(file, labels, encoding)
+    stored = encoding.reader(file).read()
+    mask = decode_stored(stored, labels, encoding).mask
     pixels, areas = _contents(mask, labels)
-    return SeenMask(mask.shape[:2], pixels, areas, mask, _slice_digest(file, mask))
+    palette = {}
+    if stored.palette is not None and encoding.histogram == "palette":
+        used = np.flatnonzero(np.bincount(stored.values.ravel())).tolist()
+        palette = {index: tuple(stored.palette[index, :3].tolist()) for index in used if index < len(stored.palette)}
+    return SeenMask(mask.shape[:2], pixels, areas, mask, _slice_digest(file, mask), palette)
 
 
 def middle_window(shape: tuple[int, int]) -> Window:
