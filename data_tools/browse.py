@@ -22,7 +22,7 @@ from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask
 from data_tools.checks.findings import KINDS
 from seg.balance.counting import count_file
 from seg.data.files.reading import image_size, is_large, read_values
-from seg.data.files.storage import relative_name, write_bytes
+from seg.data.files.storage import mask_file, relative_name, write_bytes
 from seg.data.files.stored import Bands
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter, mask_pixels
@@ -203,7 +203,7 @@ def _richest(source: Source, name: str, top: int, where: str) -> Choice:
 def _named(source: Source, names: list[str]) -> Choice:
     known: dict[str, list[int]] = {}
     for place, (_, sample) in enumerate(source.samples):
-        image, mask = source.image_name(sample), relative_name(sample.mask, source.root)
+        image, mask = source.image_name(sample), relative_name(mask_file(sample.mask), source.root)
         for name in dict.fromkeys((image, mask, Path(image).name, Path(mask).name, Path(image).stem)):
             known.setdefault(name, []).append(place)
     chosen = []
@@ -229,7 +229,8 @@ def _blamed(source: Source, path: Path, kind: str | None) -> Choice:
         raise DataError(f"{path}: is no report of data_tools.check_dataset --json ({error!r})") from None
     of_file: dict[str, tuple[str, Sample]] = {}
     for split, sample in source.samples:
-        of_file[source.image_name(sample)] = of_file[relative_name(sample.mask, source.root)] = (split, sample)
+        mask = relative_name(mask_file(sample.mask), source.root)
+        of_file[source.image_name(sample)] = of_file[mask] = (split, sample)
     notes: dict[str, list[str]] = {}
     chosen: dict[str, tuple[str, Sample]] = {}
     for found, grade, files, text in entries:
@@ -257,7 +258,7 @@ def _card(source: Source, entry: tuple[str, Sample], note: str, side: int) -> Ca
         png, pixels, size = _mask_picture(source, sample, side)
         sizes.append(size)
     except DataError as error:
-        notes.append(f"mask: {str(error).removeprefix(f'{sample.mask}: ')}")
+        notes.append(f"mask: {str(error).removeprefix(f'{mask_file(sample.mask)}: ')}")
     if len(set(sizes)) > 1:
         notes.append(f"image {sizes[0][0]} x {sizes[0][1]}, mask {sizes[1][0]} x {sizes[1][1]} (height x width)")
     name = source.image_name(sample)

@@ -32,8 +32,9 @@ from data_tools.datasets.manifest import (
     write_manifest,
 )
 from seg.config import Config
-from seg.data.files.storage import write_bytes
-from seg.data.samples.pairs import SPLITS, paired_samples, samples_from_table
+from seg.data.files.storage import LimitedMask, write_bytes
+from seg.data.samples.pairs import SPLITS, paired_samples
+from seg.data.samples.tables import samples_from_table
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 from seg.progress import progress
@@ -69,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="the manifest")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.add_argument("--mask-suffix", default="", help="what a mask's stem has behind its image's")
+    parser.add_argument(
+        "--without-mask", choices=("error", "skip"),
+        help="what an image without a mask does; skipped ones are counted and named (default: error)",
+    )  # fmt: skip
     parser.add_argument("--encoding", choices=ENCODINGS, help="of the masks (default: the configuration's, or index)")
     for split, share in zip(SPLITS, (0.7, 0.15, 0.15), strict=True):
         parser.add_argument(f"--{split}", type=float, default=share, metavar="F", help="share (default: %(default)s)")
@@ -119,7 +124,9 @@ def _run(arguments: argparse.Namespace) -> None:
     for warning in assignment.warnings:
         print(f"warning: {warning}")
     table = Path(os.path.relpath(arguments.out, pool.root)).as_posix()
-    print(f"wrote {arguments.out}; to train on it: data: {{name: table, root: {pool.root}, table: {table}}}")
+    values = {sample.mask.values for sample in pool.samples if isinstance(sample.mask, LimitedMask)} - {None}
+    more = "".join(f", valid_values: {list(some)}" for some in values if some)
+    print(f"wrote {arguments.out}; to train on it: data: {{name: table, root: {pool.root}, table: {table}{more}}}")
     if arguments.json is not None:
         content = _to_json(assignment, labels, left_out)
         write_bytes(arguments.json, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
@@ -161,10 +168,13 @@ def _pool(arguments: argparse.Namespace, config: Config | None, folders: list[st
             raise ConfigError(f"IMAGES MASKS: got {len(folders)} folder(s), allowed: 2")
         images, masks = map(Path, folders)
         root = Path(os.path.commonpath([images.absolute(), masks.absolute()]))
-        return Pool(paired_samples(images.absolute(), masks.absolute(), arguments.mask_suffix), root)
+        rule = arguments.without_mask or "error"
+        return Pool(paired_samples(images.absolute(), masks.absolute(), arguments.mask_suffix, rule, print), root)
+    if arguments.without_mask is not None:
+        raise ConfigError("--without-mask: has no effect without folders; with --config: data.without_mask=skip")
     if config is None:
         raise ConfigError("IMAGES MASKS: got none, allowed: two folders, --tiles CSV or --config FILE")
-    return Pool([sample for split in config.samples().values() for sample in split], Path(config.data.root))
+    return Pool([sample for split in config.samples(print).values() for sample in split], Path(config.data.root))
 
 
 def _grouped(pool: Pool, arguments: argparse.Namespace) -> Pool:

@@ -33,10 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", help="of a folder: best (default), last or the path of a .keras file")
     parser.add_argument("--tile", type=int, default=1024, help="larger images are predicted in tiles of this side")
     parser.add_argument("--overlap", type=int, default=128, help="pixels that neighbouring tiles share")
+    parser.add_argument(
+        "--valid", metavar="PATTERN", help="validity masks, outside which predictions are void: a path with {stem} for "
+        "an image's name without its suffix, as in fov/{stem}_mask.gif",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    return run_command(
-        lambda: predict(args.model, args.inputs, args.out, which=args.checkpoint, tile=args.tile, overlap=args.overlap)
-    )
+    options = {"which": args.checkpoint, "tile": args.tile, "overlap": args.overlap, "valid": args.valid}
+    return run_command(lambda: predict(args.model, args.inputs, args.out, **options))
 
 
 def predict(
@@ -47,11 +50,13 @@ def predict(
     which: str | None = None,
     tile: int = 1024,
     overlap: int = 128,
+    valid: str | None = None,
 ) -> None:
     """Predicts every image of `inputs`; all paths are checked before the model is loaded.
 
     The classes and the preprocessing are those in the model's file. A run folder adds along which axis it cut volumes;
-    of a file alone they are refused.
+    of a file alone they are refused. `valid` is the pattern of validity masks, with {stem} for an image's name; which
+    of their values mean valid is the run's data.valid_values, of a file alone all but 0.
 
     Raises:
         DataError: The run, the checkpoint or an image is at fault.
@@ -69,6 +74,11 @@ def predict(
     for path in filter(is_nifti, images if run is None else []):
         raise DataError(f"{path}: is a volume, whose axis {model} does not say; allowed: with a run folder")
     labels, preprocessing = read_description(checkpoint)
+    pixels = None
+    if valid is not None:
+        from seg.inference.validity import Validity
+
+        pixels = Validity.of_pattern(valid, images, getattr(run.config().data, "valid_values", None) if run else None)
 
     from seg.runs.hardware import start_tensorflow
 
@@ -84,6 +94,7 @@ def predict(
         tile=tile,
         overlap=overlap,
         axis=None if slices is None else slices.axis,
+        valid=pixels,
     )
     with progress("predicting", len(images), console) as step:
         for path in images:

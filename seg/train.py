@@ -73,7 +73,7 @@ def train(config: Config, run: RunDir) -> None:
     """
     from seg.training.preparation import prepare
 
-    splits = config.samples()
+    splits = config.samples(console.print)
     prepared = prepare(config, run, splits["train"], console)
 
     from seg.runs.hardware import start_tensorflow

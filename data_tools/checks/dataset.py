@@ -16,7 +16,7 @@ from data_tools.checks.pairs import PairFacts, Rules, check_pair
 from data_tools.checks.perceptual_hash import PerceptualHash
 from data_tools.checks.survey import Survey
 from data_tools.checks.volumes import one_a_volume
-from seg.data.files.storage import relative_name
+from seg.data.files.storage import mask_file, relative_name
 from seg.data.files.threads import in_order
 from seg.data.samples.pairs import Sample
 
@@ -121,7 +121,8 @@ class _Totals:
     def add(self, split: str, sample: Sample, facts: PairFacts) -> None:
         self.findings += facts.findings
         image, mask = facts.image, facts.mask
-        names = (relative_name(sample.image, self.survey.root), relative_name(sample.mask, self.survey.root))
+        files = (sample.image, mask_file(sample.mask))
+        names = (relative_name(files[0], self.survey.root), relative_name(files[1], self.survey.root))
         one_class = mask is not None and np.count_nonzero(mask.pixels[:-1]) < 2
         self.pairs.append(
             _Pair(

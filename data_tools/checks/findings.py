@@ -74,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "listed-twice": Kind(_E, "an image is listed twice in a split", "list it once"),
     "file-in-two-splits": Kind(_E, "a file is listed in two splits", "keep it in one, or scores mean nothing"),
     "group-in-two-splits": Kind(_E, "a group is spread over two splits", "give the whole group to one split"),
+    "skipped-image": Kind(_H, "an image without a mask, left out", "nothing where without_mask: skip is meant"),
     "ignored-files": Kind(_H, "files that training does not look at", "convert them if they are images or masks"),
     # Files.
     "unreadable-image": Kind(_E, "an image is missing, cut short or corrupt", "restore it from its source"),

@@ -18,7 +18,7 @@ from data_tools.checks.perceptual_hash import PerceptualHash
 from data_tools.checks.reading import SeenImage, SeenMask, not_finite, see_image, see_mask, stored_pieces
 from data_tools.checks.unknown_labels import describe_unknown
 from seg.data.files.grids import check_grids
-from seg.data.files.storage import File, holder, read_bytes, relative_name
+from seg.data.files.storage import File, holder, mask_file, read_bytes, relative_name
 from seg.data.files.stored import Bands
 from seg.data.masks.encodings import MaskEncoding
 from seg.data.samples.pairs import Sample
@@ -120,11 +120,12 @@ def check_pair(sample: Sample, split: str, root: Path, rules: Rules) -> PairFact
         root: What names are relative to.
         rules: How to read it, and what to look for.
     """
-    names = (relative_name(sample.image, root), relative_name(sample.mask, root))
+    mask_path = mask_file(sample.mask)
+    names = (relative_name(sample.image, root), relative_name(mask_path, root))
     on_image, on_mask, on_both = _Notes(split, names[0]), _Notes(split, names[1]), _Notes(split, *names)
     image = _read(sample.image, "image", on_image, lambda: see_image(sample.image, rules.bands, rules.nodata))
-    mask = _read(sample.mask, "mask", on_mask, lambda: see_mask(sample.mask, rules.labels, rules.encoding), rules)
-    digests = _digest(sample.image, image), _digest(sample.mask, mask)
+    mask = _read(mask_path, "mask", on_mask, lambda: see_mask(sample.mask, rules.labels, rules.encoding), rules)
+    digests = _digest(sample.image, image), _digest(mask_path, mask)
     image_facts = None if image is None else _image_facts(image, digests[0], on_image)
     mask_facts = None if mask is None else _mask_facts(sample.mask, mask, digests[1], rules, on_mask)
     if digests[0] and digests[0] == digests[1]:

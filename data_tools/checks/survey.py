@@ -15,7 +15,18 @@ from pathlib import Path
 from data_tools.checks.findings import Finding
 from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES
 from seg.data.files.storage import File, relative_name
-from seg.data.samples.pairs import REQUIRED_SPLITS, SPLITS, Sample, Splits, natural_key, split_blocks, stem, table_rows
+from seg.data.samples.pairs import (
+    REQUIRED_SPLITS,
+    SPLITS,
+    Sample,
+    Splits,
+    by_suffix,
+    composed_stem,
+    natural_key,
+    split_blocks,
+)
+from seg.data.samples.patterns import Pattern, pair_by_patterns, with_val_share
+from seg.data.samples.tables import row_sample, table_rows
 from seg.errors import DataError
 
 CLOSE_NAMES = 200  # orphans; of more no similar names are looked for, which takes their number squared
@@ -38,7 +49,12 @@ class Survey:
 
 
 def survey_folders(
-    root: Path, images: str = "images/{split}", masks: str = "masks/{split}", mask_suffix: str = ""
+    root: Path,
+    images: str = "images/{split}",
+    masks: str = "masks/{split}",
+    mask_suffix: str = "",
+    *,
+    without_mask: str = "error",
 ) -> Survey:
     """As `samples_from_folders`, of any folder tree.
 
@@ -50,7 +66,7 @@ def survey_folders(
     for split in SPLITS:
         folders = (Path(root, images.replace("{split}", split)), Path(root, masks.replace("{split}", split)))
         if any(folder.is_dir() for folder in folders):
-            splits[split], found = _pairs(root, *folders, mask_suffix, split)
+            splits[split], found = _pairs(root, *folders, mask_suffix, split, without_mask)
             findings += found
     if not splits:
         tried = ", ".join(Path(root, images.replace("{split}", split)).as_posix() for split in SPLITS)
@@ -58,7 +74,9 @@ def survey_folders(
     return Survey(root, splits, (*findings, *list_findings(splits, root)))
 
 
-def survey_pair(root: Path, images: str, masks: str, mask_suffix: str = "", split: str = "all") -> Survey:
+def survey_pair(
+    root: Path, images: str, masks: str, mask_suffix: str = "", split: str = "all", without_mask: str = "error"
+) -> Survey:
     """One folder of images and one of masks as one split, which needs not be `train`.
 
     Raises:
@@ -67,25 +85,65 @@ def survey_pair(root: Path, images: str, masks: str, mask_suffix: str = "", spli
     folders = (Path(root, images), Path(root, masks))
     if not any(folder.is_dir() for folder in folders):
         raise DataError(f"{root}: holds no folder {images} and no folder {masks}")
-    samples, findings = _pairs(root, *folders, mask_suffix, split)
+    samples, findings = _pairs(root, *folders, mask_suffix, split, without_mask)
     return Survey(root, {split: samples}, (*findings, *list_findings({split: samples}, root, required=(split,))))
 
 
 def survey_fractions(
-    root: Path, images: str, masks: str, mask_suffix: str, *, fractions: Mapping[str, float], seed: int, block_size: int
+    root: Path,
+    images: str,
+    masks: str,
+    mask_suffix: str,
+    *,
+    fractions: Mapping[str, float],
+    seed: int,
+    block_size: int,
+    without_mask: str = "error",
 ) -> Survey:
     """As `samples_from_fractions`: the pairs that can be made are split by its rule.
 
     Raises:
         DataError: Neither `images` nor `masks` is a folder.
     """
-    whole = survey_pair(root, images, masks, mask_suffix, split="")
+    whole = survey_pair(root, images, masks, mask_suffix, split="", without_mask=without_mask)
     splits = split_blocks(whole.splits[""], fractions, seed, block_size)
     findings = [finding for finding in whole.findings if finding.kind != "empty-split"]
     return Survey(root, splits, (*findings, *list_findings(splits, root)))
 
 
-def survey_table(root: Path, table: Path) -> Survey:
+def survey_patterns(
+    root: Path,
+    patterns: Mapping[str, Sequence[Pattern]],
+    *,
+    valid_values: tuple[int, ...] | None,
+    val_share: float | None,
+    seed: int,
+    block_size: int,
+    without_mask: str,
+) -> Survey:
+    """As `seg.data.samples.patterns.samples_from_patterns`.
+
+    Raises:
+        DataError: Two files have one name, or several fit where one is wanted.
+    """
+    found = pair_by_patterns(root, patterns, valid_values)
+    kind = "orphan-image" if without_mask == "error" else "skipped-image"
+    findings = [Finding("empty-split", (), f"no image fits '{text}'", split) for split, text in found.empty]
+    findings += [Finding(kind, (name,), f"no mask {wanted}{found.hint}") for name, wanted in found.without_mask.items()]
+    findings += [
+        Finding("missing-file", (name,), f"no validity mask {wanted}") for name, wanted in found.without_valid.items()
+    ]
+    findings += [Finding("orphan-mask", (name,), "fits a pattern of masks, no image's") for name in found.without_image]
+    if found.left_over:
+        text = f"{len(found.left_over)} file(s) fit no pattern: {by_suffix(found.left_over)}"
+        findings.append(Finding("ignored-files", tuple(found.left_over[:NAMED]), text))
+    splits = with_val_share(found.splits, val_share, seed, block_size)
+    named = {finding.split for finding in findings if finding.kind == "empty-split"}
+    more = [one for one in list_findings(splits, root) if one.kind != "empty-split" or one.split not in named]
+    return Survey(root, splits, (*findings, *more))
+
+
+def survey_table(root: Path, table: Path, valid_values: tuple[int, ...] | None = None) -> Survey:
     """As `samples_from_table`.
 
     Raises:
@@ -94,13 +152,13 @@ def survey_table(root: Path, table: Path) -> Survey:
     splits: Splits = {}
     findings = []
     for line, row in table_rows(table):
-        sample = Sample(Path(root, row["image"]), Path(root, row["mask"]), row.get("group", ""))
-        names = tuple(relative_name(path, root) for path in (sample.image, sample.mask))
+        sample = row_sample(root, row, valid_values)
+        names = tuple(relative_name(path, root) for path in sample.files)
         if row["split"] not in SPLITS:
             text = f"{table.name}, line {line}: got the split '{row['split']}', allowed: {', '.join(SPLITS)}"
             findings.append(Finding("unknown-split", names, text))
             continue
-        missing = tuple(name for name, path in zip(names, sample.files, strict=True) if not path.is_file())
+        missing = tuple(name for name, path in zip(names, sample.files, strict=True) if not Path(str(path)).is_file())
         if missing:
             text = f"{table.name}, line {line}: {' and '.join(missing)} not found"
             findings.append(Finding("missing-file", missing, text, row["split"]))
@@ -151,7 +209,7 @@ def _shared(splits: Splits, root: Path, kind: str, what: str, key: Callable[[Sam
 
 
 def _pairs(
-    root: Path, images_folder: Path, masks_folder: Path, mask_suffix: str, split: str
+    root: Path, images_folder: Path, masks_folder: Path, mask_suffix: str, split: str, without: str
 ) -> tuple[list[Sample], list[Finding]]:
     """The pairs of two folders, and a finding for each file that has no partner."""
     together = images_folder.resolve() == masks_folder.resolve()
@@ -170,13 +228,14 @@ def _pairs(
         ("orphan-mask", without_image, without_mask, images_folder, lambda name: name.removesuffix(mask_suffix)),
     ):
         partner = "mask" if kind == "orphan-image" else "image"
+        told = "skipped-image" if kind == "orphan-image" and without == "skip" else kind
         for name, path in orphans.items():
             close = []
             if len(orphans) <= CLOSE_NAMES and len(others) <= CLOSE_NAMES:
                 close = difflib.get_close_matches(change(name), others, 1, cutoff=0.6)
             hint = f"; the most alike without a partner: {others[close[0]].name}" if close else ""
             text = f"no {partner} {change(name)}.* in {relative_name(folder, root)}{hint}"
-            findings.append(Finding(kind, (relative_name(path, root),), text, split))
+            findings.append(Finding(told, (relative_name(path, root),), text, split))
     samples = [
         Sample(images[name], masks[name + mask_suffix])
         for name in sorted(images, key=natural_key)
@@ -195,7 +254,7 @@ def _files_by_stem(
     ignored = []
     for path in shown:
         if path.name.lower().endswith(tuple(suffixes)):
-            by_stem[stem(path)].append(path)
+            by_stem[composed_stem(path)].append(path)
         else:
             ignored.append(relative_name(path, root))
     findings = [
@@ -210,6 +269,6 @@ def _files_by_stem(
     ]
     if ignored:
         more = f" and {len(ignored) - NAMED} more" if len(ignored) > NAMED else ""
-        text = f"{len(ignored)} file(s) in {relative_name(folder, root)}{more}; read: {' '.join(suffixes)}"
+        text = f"{by_suffix(ignored)} in {relative_name(folder, root)}{more}; read: {' '.join(suffixes)}"
         findings.append(Finding("ignored-files", tuple(ignored[:NAMED]), text, split))
     return {name: paths[0] for name, paths in by_stem.items()}, findings

@@ -21,7 +21,7 @@ from data_tools.datasets.dealing import (
     stratified_split,
     within_buffer,
 )
-from seg.data.files.storage import File, holder, write_bytes
+from seg.data.files.storage import File, LimitedMask, holder, mask_file, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter
 from seg.data.masks.reading import MaskEncoding, read_mask
@@ -65,7 +65,7 @@ def whole_file(file: File) -> Path:
     Raises:
         DataError: It is a slice of a volume, which no manifest can name.
     """
-    path = holder(file)
+    path, file = holder(file), mask_file(file)
     if path is not file or not isinstance(path, Path):
         raise DataError(
             f"{path}: is a volume, allowed: images and masks in files of their own; "
@@ -191,15 +191,15 @@ def write_manifest(path: Path, pool: Pool, assignment: Assignment) -> list[str]:
     """Writes the CSV that `data: {name: table}` reads; returns the names of what was left out, which also go to a CSV
     beside it, NAME.left_out.csv."""
     rows, left_out = [], []
+    limited = any(isinstance(sample.mask, LimitedMask) for sample in pool.samples)
     for name, sample, split, group in zip(pool.names, pool.samples, assignment.splits, assignment.groups, strict=True):
-        image, mask = (
-            Path(os.path.relpath(whole_file(file), pool.root)).as_posix() for file in (sample.image, sample.mask)
-        )
+        image, mask, *valid = (Path(os.path.relpath(whole_file(file), pool.root)).as_posix() for file in sample.files)
         if split == LEFT_OUT:
             left_out.append((name, image, mask, group))
         else:
-            rows.append((image, mask, assignment.names[split], group))
-    write_bytes(path, Table(("image", "mask", "split", "group"), rows).csv().encode())
+            rows.append((image, mask, assignment.names[split], group, *([*valid, ""][:1] if limited else [])))
+    columns = ("image", "mask", "split", "group", *(["valid"] if limited else []))
+    write_bytes(path, Table(columns, rows).csv().encode())
     beside = path.with_suffix(".left_out.csv")
     if left_out:
         write_bytes(beside, Table(("image", "mask", "group"), [row[1:] for row in left_out]).csv().encode())

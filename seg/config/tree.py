@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,12 +78,19 @@ class Config(Section):
             raise DataError(f"{got}; allowed: the folder that holds the data{hint}")
         return root
 
-    def samples(self) -> Splits:
-        """The image/mask pairs of each split, sizes compared."""
+    def samples(self, tell: Callable[[str], None] = lambda text: None) -> Splits:
+        """The image/mask pairs of each split, sizes compared; `tell` is told what was left out."""
         from seg.data.samples import pairs
+        from seg.data.samples.patterns import samples_from_patterns
         from seg.data.samples.slices import expand_slices, refuse_volumes
+        from seg.data.samples.tables import samples_from_table
 
-        how = Listing(pairs.samples_from_folders, pairs.samples_from_table, pairs.samples_from_fractions)
+        how = Listing(
+            partial(pairs.samples_from_folders, tell=tell),
+            samples_from_table,
+            partial(pairs.samples_from_fractions, tell=tell),
+            partial(samples_from_patterns, tell=tell),
+        )
         splits = self.data.listed(how, self.data_root())
         if self.data.slices is not None:
             splits = expand_slices(splits, self.data.slices.axis)

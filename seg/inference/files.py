@@ -12,7 +12,7 @@ import numpy as np
 from seg.data.files.grids import written_raster
 from seg.data.files.images import resize_image, write_png
 from seg.data.files.reading import read_values, reader
-from seg.data.files.storage import VolumeSlice
+from seg.data.files.storage import File, VolumeSlice
 from seg.data.files.volumes import volume_header, write_nifti
 from seg.data.files.windows import Window
 from seg.data.masks.planes import write_planes
@@ -24,6 +24,7 @@ from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
 from seg.pictures.overlay import overlay
 
+ValidPixels = Callable[[File, Window | None], np.ndarray]
 OVERVIEW = 2048  # pixels a side, at most, of the overlay of a raster
 
 
@@ -41,6 +42,7 @@ class FilePredictor:
         tile: Larger images are predicted in tiles of this side.
         overlap: Pixels that neighbouring tiles share.
         axis: Which axis the slices of volumes follow one another along.
+        valid: Where an image counts, of a file and a window (h, w) bool; pixels outside become void. None: everywhere.
     """
 
     model: Any
@@ -50,6 +52,7 @@ class FilePredictor:
     tile: int
     overlap: int
     axis: int | None = None
+    valid: ValidPixels | None = None
 
     def predict(self, path: Path) -> None:
         """Predicts a file.
@@ -78,8 +81,9 @@ class FilePredictor:
         inputs = self.preprocessing.prepare(self.preprocessing.resized(image), None if resized else missing)
         logits = predict_logits(self.model, inputs, tile=self.tile, overlap=self.overlap)
         mask = self.labels.predicted(resize_image(logits, image.shape[:2]))
-        if missing is not None:
-            mask[missing.all(axis=2)] = self.labels.ignore_index
+        nothing = self._nothing(file, None, missing)
+        if nothing is not None:
+            mask[nothing] = self.labels.ignore_index
         return self.preprocessing.picture(image), mask
 
     def _raster(self, path: Path) -> None:
@@ -103,10 +107,17 @@ class FilePredictor:
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
             values, missing = read_values(path, self.preprocessing.wanted, window, self.preprocessing.nodata)
             image, missing = self.preprocessing.unit(values, missing, path)
-            nothing = None if missing is None else np.asarray(missing.all(axis=2))
-            return self.preprocessing.prepare(image, missing), nothing
+            return self.preprocessing.prepare(image, missing), self._nothing(path, window, missing)
 
         return read
+
+    def _nothing(self, file: File, window: Window | None, missing: np.ndarray | None) -> np.ndarray | None:
+        """(h, w) bool: where the image misses all bands or does not count; None: nowhere."""
+        nothing = None if missing is None else np.asarray(missing.all(axis=2))
+        if self.valid is None:
+            return nothing
+        invalid = ~self.valid(file, window)
+        return invalid if nothing is None else nothing | invalid
 
     def _volume(self, path: Path, slices: list[VolumeSlice]) -> None:
         mask = np.zeros(volume_header(path).shape, np.uint8)

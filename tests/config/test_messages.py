@@ -72,7 +72,10 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "labels.encoding.treshold: unknown key (did you mean 'threshold'?); allowed: name, threshold",
         ),  # fmt: skip
         # keys that are also names inside pydantic's locations
-        ("data.folders=3", "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix, slices"),
+        (
+            "data.folders=3",
+            "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix, without_mask, slices",
+        ),
         (
             "training.int=3",
             "training.int: unknown key; allowed: epochs, batch_size, precision, early_stopping, workers",
@@ -160,11 +163,11 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("data={name: table, root: x}", "data.table: missing, and there is no default"),
         ("model={depth: 3}", "model.name: missing, allowed: unet"),
         # the name that says which variant a section is
-        ("data={root: x}", "data.name: missing, allowed: folders, table, fractions"),
+        ("data={root: x}", "data.name: missing, allowed: folders, table, fractions, patterns"),
         ("loss=[{coefficient: 2}]", f"loss.0.name: missing, allowed: {LOSSES}"),
         (
             "data.name=foldr",
-            "data.name: got 'foldr', allowed: folders, table, fractions (did you mean 'folders'?)",
+            "data.name: got 'foldr', allowed: folders, table, fractions, patterns (did you mean 'folders'?)",
         ),  # fmt: skip
         ("optimizer={name: 3}", "optimizer.name: got 3, allowed: adam, adamw"),
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
@@ -377,7 +380,8 @@ colours: red
         "name: missing, and there is no default",
         "labels.ignore_index: got 0, which is class 'sky'; allowed: 2 to 255",
         "data.root: missing, and there is no default",
-        "data.rot: unknown key (did you mean 'root'?); allowed: name, root, images, masks, mask_suffix, slices",
+        "data.rot: unknown key (did you mean 'root'?); allowed: name, root, images, masks, mask_suffix, without_mask, "
+        "slices",
         "input.bands: got 0, allowed: at least 1 or a list",
         "input.std: got 0, allowed: above 0",
         "class_weights.beta: missing; scheme 'effective_number' needs it",

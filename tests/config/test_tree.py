@@ -18,7 +18,7 @@ from seg.config.tree import Config
 from seg.data.batches.pixel_cache import PixelCache
 from seg.data.masks.reading import BinaryEncoding, ColourEncoding, IndexEncoding, PaletteEncoding
 from seg.data.views.border_map import BorderWeights
-from seg.errors import DataError
+from seg.errors import ConfigError, DataError
 from seg.losses.cross_entropy import CrossEntropy
 from seg.losses.dice import Dice
 from seg.losses.focal import Focal
@@ -113,6 +113,49 @@ def test_samples_from_fractions(tmp_path: Path):
     assert found["val"] in ("ab", "cd", "ef", "gh")  # blocks stay together
     without_test = stems(config(data=data | {"train": 0.5, "val": 0.5, "test": 0}).samples())
     assert sorted(without_test) == ["train", "val"]
+
+
+def test_samples_from_patterns(tmp_path: Path):
+    write_pairs(tmp_path, "x", "y", "abcdefgh", "_gt")
+    one = {"image": "x/{id}.png", "mask": "y/{id}_gt.png", "valid": "y/{id}_gt.png"}
+    data = {"name": "patterns", "root": str(tmp_path), "train": one, "val_share": 0.25, "block_size": 2}
+    found = config(data=data).samples()
+    assert stems(found)["val"] in ("ab", "cd", "ef", "gh") and len(found["train"]) == 6
+    assert found["val"][0].mask.valid == found["val"][0].mask.mask
+    assert stems(config(data=data | {"train": [one]}).samples()) == stems(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problems"),
+    [
+        (
+            {"train": {"image": "a/{id}.png", "msk": "b"}, "val_share": 0.5},
+            [
+                "data.train.mask: missing, and there is no default",
+                "data.train.msk: unknown key (did you mean 'mask'?); allowed: image, mask, valid",
+            ],
+        ),
+        (
+            {"train": {"image": "a/{id}.png", "mask": "b/{nr}.png"}, "seed": 3, "valid_values": [1]},
+            [
+                "data.val: missing, allowed: val, the patterns, or val_share, a share of train",
+                "data.seed: has no effect without val_share",
+                "data.valid_values: has no effect without valid in a pattern",
+                "data.train.mask: got the field {nr}, allowed: those of image: id",
+            ],
+        ),
+        (
+            {"train": [{"image": "a.png", "mask": "b/{id}.png"}], "val_share": 0.5},
+            ["data.train.0.image: got 'a.png', allowed: a path with a {field} in it, as in images/{id}.png"],
+        ),
+        ({"train": 3, "val_share": 0.5}, ["data.train: got 3, allowed: a mapping of keys"]),
+        ({"train": [], "val_share": 0.5}, ["data.train: got [], allowed: at least one item"]),
+    ],
+)
+def test_what_is_wrong_with_patterns(settings: dict, problems: list[str]):
+    with pytest.raises(ConfigError) as error:
+        config(data={"name": "patterns", "root": "x"} | settings)
+    assert [line[2:] for line in str(error.value).splitlines()[1:]] == problems
 
 
 def test_a_root_that_is_no_folder():

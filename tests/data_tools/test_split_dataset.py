@@ -56,6 +56,30 @@ def test_training_reads_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "warning" not in text
 
 
+def test_images_without_a_mask_are_left_out_where_that_is_asked_for(tmp_path: Path, capsys) -> None:
+    arguments = make(tmp_path / "d", 22)
+    for index in (3, 5):
+        (tmp_path / f"d/masks/tile_{index}.png").unlink()
+    assert main([*arguments, "--out", str(tmp_path / "p.csv")]) == 2
+    assert "2 of 22 images have no mask in it: tile_3.png, tile_5.png" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "p.csv"), "--without-mask", "skip"]) == 0
+    assert "left out 2 of 22 images, without a mask: tile_3.png, tile_5.png" in capsys.readouterr().out
+    assert len(rows(tmp_path / "p.csv")) == 20
+
+
+def test_validity_masks_go_into_the_manifest(tmp_path: Path, capsys) -> None:
+    make(tmp_path / "d", 20)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "name: t\nlabels: {names: [field, road, boat]}\ntraining: {epochs: 1, batch_size: 1}\n"
+        f"data: {{name: patterns, root: {tmp_path}/d, val_share: 0.2, valid_values: [0, 1],\n"
+        "  train: {image: 'images/{id}.png', mask: 'masks/{id}.png', valid: 'masks/{id}.png'}}\n"
+    )
+    assert main(["--config", str(config), "--out", str(tmp_path / "p.csv")]) == 0
+    assert rows(tmp_path / "p.csv")[0]["valid"] == rows(tmp_path / "p.csv")[0]["mask"]
+    assert "table: ../p.csv, valid_values: [0, 1]}" in capsys.readouterr().out
+
+
 def test_the_seed_fixes_everything(tmp_path: Path) -> None:
     arguments = make(tmp_path / "d", 20)
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):

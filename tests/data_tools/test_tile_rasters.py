@@ -16,7 +16,7 @@ from data_tools import split_dataset
 from data_tools.tile_rasters import main
 from seg.config.labels import Labels
 from seg.config.masks import BinaryMasks, ColourMasks, IndexMasks
-from seg.data.samples.pairs import samples_from_table
+from seg.data.samples.tables import samples_from_table
 
 # rasterio 1.4 multiplies transforms in a way that affine 3 means to drop.
 pytestmark = [

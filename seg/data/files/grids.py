@@ -10,7 +10,7 @@ import numpy as np
 
 from seg.data.files.rasters import Raster, opened, rasterio_module
 from seg.data.files.reading import reader
-from seg.data.files.storage import File, unreadable, written_whole
+from seg.data.files.storage import File, mask_file, unreadable, written_whole
 from seg.errors import DataError
 
 SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
@@ -23,6 +23,7 @@ def check_grids(image: File, mask: File) -> None:
     Raises:
         DataError: Size, coordinate reference system or transform differ; names both files and both values.
     """
+    mask = mask_file(mask)
     readers = reader(image), reader(mask)
     if not all(isinstance(one, Raster) and one.block for one in readers):
         return

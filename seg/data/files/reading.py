@@ -11,8 +11,9 @@ import numpy as np
 
 from seg.data.files import images, tiff, volumes
 from seg.data.files.images import Picture
+from seg.data.files.limited import Limited
 from seg.data.files.rasters import Raster
-from seg.data.files.storage import File, RemoteFile, VolumeSlice
+from seg.data.files.storage import File, LimitedMask, RemoteFile, VolumeSlice
 from seg.data.files.stored import Bands, Reader
 from seg.data.files.tiff import TiffFacts, tiff_facts
 from seg.data.files.volumes import Slice
@@ -25,7 +26,9 @@ LARGE_PIXELS = 2**24  # of a raster: a check or a picture of one with more reads
 
 
 def reader(file: File) -> Reader:
-    """What reads a file: a slice by what it is, others by their content."""
+    """What reads a file: a slice or limited mask by what it is, others by their content."""
+    if isinstance(file, LimitedMask):
+        return Limited(file, reader(file.mask), reader(file.valid))
     if isinstance(file, VolumeSlice):
         return Slice(file)
     picture = Picture(file)  # also of what cannot be read at all, which says so when it is

@@ -1,7 +1,8 @@
 """Files where they lie: local paths, and by fsspec those in object stores and archives (s3://, gs://, zip://, ...).
 
-A local file is a `pathlib.Path`, anything with a URL a `RemoteFile` that `list_files` made, and one slice of a volume a
-`VolumeSlice`. Everything else of the project takes any of them and asks here for the bytes, the size and the state.
+A local file is a `pathlib.Path`, anything with a URL a `RemoteFile` that `list_files` made, one slice of a volume a
+`VolumeSlice`, and a mask that counts in a part of it only a `LimitedMask`. Everything else of the project takes any of
+them and asks here for the bytes, the size and the state.
 """
 
 from __future__ import annotations
@@ -76,12 +77,57 @@ class VolumeSlice:
         return VolumeSlice(self.path.resolve(), self.axis, self.index)
 
 
-File = Path | RemoteFile | VolumeSlice
+@dataclass(frozen=True, slots=True)
+class LimitedMask:
+    """A mask file that tells something only inside a validity mask; it stands wherever a mask file does.
+
+    Attributes:
+        mask: The mask file.
+        valid: The validity mask, of the mask's size.
+        values: Its values that mean valid; None: all but 0.
+    """
+
+    mask: Path | VolumeSlice
+    valid: Path | VolumeSlice
+    values: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.mask} (valid: {self.valid}{self._values})"
+
+    @property
+    def _values(self) -> str:
+        return "" if self.values is None else f" = {', '.join(map(str, self.values))}"
+
+    @property
+    def name(self) -> str:
+        return self.mask.name
+
+    @property
+    def stem(self) -> str:
+        return self.mask.stem
+
+    def resolve(self) -> Path | VolumeSlice:
+        """The mask file, resolved."""
+        return self.mask.resolve()
+
+    def relative_name(self, root: Path) -> str:
+        """As the function of this name, with what limits it: another validity mask makes it another mask."""
+        return f"{relative_name(self.mask, root)} (valid: {relative_name(self.valid, root)}{self._values})"
+
+
+File = Path | RemoteFile | VolumeSlice | LimitedMask
 
 
 def holder(file: File) -> Path | RemoteFile:
-    """The file that holds it: of a slice its volume, of any other itself."""
+    """The file that holds it: of a slice its volume, of a limited mask the mask's, of any other itself."""
+    if isinstance(file, LimitedMask):
+        return holder(file.mask)
     return file.path if isinstance(file, VolumeSlice) else file
+
+
+def mask_file(file: File) -> Path | RemoteFile | VolumeSlice:
+    """The mask without what limits it."""
+    return file.mask if isinstance(file, LimitedMask) else file
 
 
 def is_url(text: str) -> bool:
@@ -129,6 +175,8 @@ def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
 
 def read_bytes(file: File) -> bytes:
     """The whole file; a DataError naming it where that fails, or where `file` is a part of one."""
+    if isinstance(file, LimitedMask):
+        return read_bytes(file.mask)
     if isinstance(file, VolumeSlice):
         raise DataError(
             f"{file}: is a slice and no file of its own; allowed: a reader of volumes (seg.data.files.volumes)"
@@ -202,6 +250,11 @@ def file_state(file: File) -> FileState:
         return FileState(file.size, file.version, 0)
     if isinstance(file, VolumeSlice):
         return file_state(file.path)
+    if isinstance(file, LimitedMask):
+        mask, valid = file_state(file.mask), file_state(file.valid)
+        return FileState(
+            mask.size + valid.size, f"{mask.version} {valid.version}", max(mask.changed_ns, valid.changed_ns)
+        )
     try:
         state = file.stat()
     except OSError as error:
@@ -220,6 +273,8 @@ def relative_name(file: File, root: Path) -> str:
     """The path of `file` relative to `root`, with forward slashes; of a remote file, to the URL that was listed."""
     if isinstance(file, RemoteFile):
         return file.name
+    if isinstance(file, LimitedMask):
+        return file.relative_name(root)
     if isinstance(file, VolumeSlice):
         return f"{relative_name(file.path, root)}#{file.axis}:{file.index}"
     path, folder = os.fspath(file), f"{root}{os.sep}"

@@ -19,9 +19,11 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from seg.data.files.limited import Limited
 from seg.data.files.planes import Planes
-from seg.data.files.storage import File, write_bytes
-from seg.data.files.stored import Stored
+from seg.data.files.reading import reader
+from seg.data.files.storage import File, LimitedMask, write_bytes
+from seg.data.files.stored import Reader, Stored
 from seg.data.masks.base import Decoded, Encoding
 from seg.errors import DataError
 from seg.labels import LabelSet
@@ -36,8 +38,10 @@ class MultiLabelEncoding(Encoding):
 
     name: ClassVar[str] = "multi_label"
 
-    def reader(self, file: File) -> Planes:
+    def reader(self, file: File) -> Reader:
         """As `Encoding.reader`."""
+        if isinstance(file, LimitedMask):
+            return Limited(file, Planes(file.mask), reader(file.valid))
         return Planes(file)
 
     def decode(self, stored: Stored, labels: LabelSet) -> Decoded:
@@ -59,7 +63,10 @@ def count_planes(file: File, labels: LabelSet) -> np.ndarray:
     Raises:
         DataError: The file is not read, or holds an unknown value.
     """
-    planes = _checked_planes(Planes(file).read(), labels)
+    stored = MultiLabelEncoding().reader(file).read()
+    planes, void = _checked_planes(stored, labels), stored.void()
+    if void is not None:
+        planes = [np.where(void, np.uint8(labels.ignore_index), plane) for plane in planes]
     present = np.array([cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes], np.int64)
     labelled = np.array([cv2.countNonZero(cv2.inRange(plane, 0, 1)) for plane in planes], np.int64)
     return np.stack([labelled - present, present, planes[0].size - labelled], axis=1)

@@ -92,7 +92,7 @@ def decode_stored(stored: Stored, labels: LabelSet, encoding: MaskEncoding) -> D
     void = stored.void()
     if void is None:
         return encoding.decode(stored, labels)
-    mask, snapped = np.full(void.shape, labels.ignore_index, np.uint8), 0
+    mask, snapped = np.full((*void.shape, *labels.mask_axes), labels.ignore_index, np.uint8), 0
     if not void.all():
         found, snapped = encoding.decode(replace(stored, values=stored.values[~void][None], valid=None), labels)
         mask[~void] = found[0]

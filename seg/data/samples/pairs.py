@@ -6,10 +6,10 @@ extensions, the same file or group in two splits, empty splits.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from seg.data.files.grids import check_grids
 from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES, image_size
-from seg.data.files.storage import VolumeSlice
+from seg.data.files.storage import LimitedMask, VolumeSlice
 from seg.data.masks.encodings import MaskEncoding
 from seg.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
-TABLE_COLUMNS = ("image", "mask", "split", "group")
+Tell = Callable[[str], None]  # what is told a sentence for the user
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,19 @@ class Sample:
 
     Attributes:
         image: The image file, or a slice of one.
-        mask: The mask file, or the same slice of one.
+        mask: The mask file, or the same slice of one; limited where it has a validity mask.
         group: What must not be spread over two splits (a patient, a scene, a flight); "" for none.
     """
 
     image: Path | VolumeSlice
-    mask: Path | VolumeSlice
+    mask: Path | VolumeSlice | LimitedMask
     group: str = ""
 
     @property
-    def files(self) -> tuple[Path, Path]:
-        """Image and mask of a sample that is no slice."""
-        assert isinstance(self.image, Path) and isinstance(self.mask, Path)
+    def files(self) -> tuple[Path | VolumeSlice, ...]:
+        """Image, mask and, if there is one, validity mask."""
+        if isinstance(self.mask, LimitedMask):
+            return self.image, self.mask.mask, self.mask.valid
         return self.image, self.mask
 
 
@@ -51,7 +52,13 @@ Splits = dict[str, list[Sample]]
 
 
 def samples_from_folders(
-    root: Path, images: str = "images/{split}", masks: str = "masks/{split}", mask_suffix: str = ""
+    root: Path,
+    images: str = "images/{split}",
+    masks: str = "masks/{split}",
+    mask_suffix: str = "",
+    *,
+    without_mask: str = "error",
+    tell: Tell = lambda text: None,
 ) -> Splits:
     """Samples of a dataset that has a folder per split; `test` may be absent.
 
@@ -60,6 +67,8 @@ def samples_from_folders(
         images: Folder of a split's images below `root`; `{split}` stands for train, val, test.
         masks: The same for masks.
         mask_suffix: What a mask's stem adds to its image's: "_mask" pairs a.jpg with a_mask.png.
+        without_mask: "skip" leaves out images without a mask; "error" refuses them.
+        tell: Is told which were left out.
 
     Returns:
         Samples of each split in natural order of their names.
@@ -76,37 +85,10 @@ def samples_from_folders(
     for split in SPLITS:
         folders = (Path(root, images.replace("{split}", split)), Path(root, masks.replace("{split}", split)))
         if split in REQUIRED_SPLITS or any(folder.is_dir() for folder in folders):
-            splits[split] = _pairs(*folders, mask_suffix)
-    _check_splits(splits, root)
+            _refuse_flat(folders[0], Path(root, images.partition("{split}")[0]))
+            splits[split] = paired_samples(*folders, mask_suffix, without_mask, tell)
+    check_splits(splits, root)
     return splits
-
-
-def samples_from_table(root: Path, table: Path) -> Splits:
-    """Samples from a CSV file with the columns image, mask, split and, optionally, group.
-
-    Args:
-        root: What the paths in the table are relative to.
-        table: The CSV file, UTF-8, separated by commas, with a header line.
-
-    Returns:
-        Samples of each split in the table's order.
-
-    Raises:
-        DataError: A column, cell, file or split is missing, unknown or repeated, or a file or group is in two splits.
-    """
-    splits: Splits = {}
-    missing = []
-    for line, row in table_rows(table):
-        split = row["split"]
-        if split not in SPLITS:
-            raise DataError(f"{table}, line {line}: split '{split}', allowed: {', '.join(SPLITS)}{_nearest(split)}")
-        sample = Sample(Path(root, row["image"]), Path(root, row["mask"]), row.get("group", ""))
-        missing += [path for path in (Path(root, row["image"]), Path(root, row["mask"])) if not path.is_file()]
-        splits.setdefault(split, []).append(sample)
-    if missing:
-        raise DataError(f"{table}: {len(missing)} file(s) do not exist: {_few(map(str, missing))}")
-    _check_splits(splits, table)
-    return {split: splits[split] for split in SPLITS if split in splits}
 
 
 def samples_from_fractions(
@@ -118,6 +100,8 @@ def samples_from_fractions(
     fractions: Mapping[str, float],
     seed: int,
     block_size: int = 1,
+    without_mask: str = "error",
+    tell: Tell = lambda text: None,
 ) -> Splits:
     """Splits one folder of images and masks by fractions, in blocks of consecutive names.
 
@@ -133,6 +117,8 @@ def samples_from_fractions(
         fractions: Share of blocks of each split, e.g. {"train": 0.7, "val": 0.15, "test": 0.15}; `test` is optional.
         seed: Another seed gives another split.
         block_size: Samples a block, at least 1.
+        without_mask: See `samples_from_folders`.
+        tell: The same.
 
     Returns:
         Samples of each split in natural order of their names.
@@ -142,7 +128,7 @@ def samples_from_fractions(
         ConfigError: Unknown or missing splits, fractions that are not above 0 or do not sum to 1, a block size below 1.
     """
     _check_fractions(fractions, block_size)
-    samples = _pairs(Path(root, images), Path(root, masks), mask_suffix)
+    samples = paired_samples(Path(root, images), Path(root, masks), mask_suffix, without_mask, tell)
     splits = split_blocks(samples, fractions, seed, block_size)
     empty = [split for split in splits if not splits[split]]
     if empty:
@@ -151,7 +137,7 @@ def samples_from_fractions(
             f"{', '.join(empty)} empty; "
             "allowed: a smaller block_size or larger fractions"
         )
-    _check_splits(splits, root)
+    check_splits(splits, root)
     return splits
 
 
@@ -167,15 +153,6 @@ def split_blocks(samples: Sequence[Sample], fractions: Mapping[str, float], seed
         splits[split] = [sample for block in sorted(order[start:stop]) for sample in blocks[block]]
         start = stop
     return splits
-
-
-def paired_samples(images: Path, masks: Path, mask_suffix: str = "") -> list[Sample]:
-    """All samples of one folder of images and one of masks, in natural order of their names.
-
-    Raises:
-        DataError: As in `samples_from_folders`.
-    """
-    return _pairs(images, masks, mask_suffix)
 
 
 def check_sizes(splits: Splits, encoding: MaskEncoding) -> None:
@@ -206,7 +183,8 @@ def check_pairs(samples: Sequence[Sample]) -> None:
         DataError: Naming the first pair that lies on two grids.
     """
     for sample in samples:
-        check_grids(sample.image, sample.mask)
+        for file in sample.files[1:]:
+            check_grids(sample.image, file)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -215,46 +193,81 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(1, int(part), part) if part[:1].isdecimal() else (0, 0, part) for part in parts]
 
 
-def _pairs(images_folder: Path, masks_folder: Path, mask_suffix: str) -> list[Sample]:
+def paired_samples(
+    images_folder: Path,
+    masks_folder: Path,
+    mask_suffix: str = "",
+    without_mask: str = "error",
+    tell: Tell = lambda text: None,
+) -> list[Sample]:
+    """All samples of one folder of images and one of masks, in natural order of their names.
+
+    Raises:
+        DataError: As in `samples_from_folders`, whose options these are.
+    """
     images, masks = _files_by_stem(images_folder), _files_by_stem(masks_folder, MASK_SUFFIXES)
     if images_folder.resolve() == masks_folder.resolve():
         if not mask_suffix:
             raise ConfigError(f"images and masks: both are {images_folder}; allowed: two folders, or a mask_suffix")
         images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
         masks = {stem: path for stem, path in masks.items() if stem.endswith(mask_suffix)}
-    without_mask = [path.name for stem, path in images.items() if stem + mask_suffix not in masks]
+    unmasked = {stem: path.name for stem, path in images.items() if stem + mask_suffix not in masks}
     wanted = {stem + mask_suffix for stem in images}
     without_image = [path.name for stem, path in masks.items() if stem not in wanted]
     problems = []
-    if without_mask:
-        problems.append(f"{len(without_mask)} of {len(images)} images have no mask in it: {_few(without_mask)}")
+    if unmasked and without_mask == "skip":
+        names = list(unmasked.values())
+        tell(f"{images_folder}: left out {len(names)} of {len(images)} images, without a mask: {few(names)}")
+    elif unmasked:
+        problems.append(f"{len(unmasked)} of {len(images)} images have no mask in it: {few(unmasked.values())}")
     if without_image:
         problems.append(
-            f"{len(without_image)} of {len(masks)} masks have no image in {images_folder}: {_few(without_image)}"
+            f"{len(without_image)} of {len(masks)} masks have no image in {images_folder}: {few(without_image)}"
         )
     if problems:
         rule = f"a mask named as its image plus '{mask_suffix}'" if mask_suffix else "a mask named as its image"
         raise DataError(
             f"{masks_folder}: {'; '.join(problems)}; allowed: {rule}, with any of the suffixes "
-            f"{' '.join(MASK_SUFFIXES)}"
+            f"{' '.join(MASK_SUFFIXES)}{'; or without_mask: skip' if unmasked else ''}"
         )
-    return [Sample(images[stem], masks[stem + mask_suffix]) for stem in sorted(images, key=natural_key)]
+    paired = sorted((stem for stem in images if stem not in unmasked), key=natural_key)
+    if not paired:
+        raise DataError(f"{masks_folder}: none of the {len(images)} images of {images_folder} has a mask in it")
+    return [Sample(images[stem], masks[stem + mask_suffix]) for stem in paired]
 
 
 def _files_by_stem(folder: Path, suffixes: Sequence[str] = SAMPLE_SUFFIXES) -> dict[str, Path]:
-    """Stem -> image file, in natural order. Hidden files and other suffixes are not looked at."""
+    """Stem in NFC -> image file, in natural order. Hidden files and other suffixes are not looked at."""
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
     files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")]
     if not files:
-        others = f" ({len(entries)} other files: {_few(path.name for path in entries)})" if entries else ""
+        others = f" ({by_suffix(path.name for path in entries)})" if entries else ""
         raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")
-    stems = Counter(stem(path) for path in files)
-    twice = [path.name for path in files if stems[stem(path)] > 1]
+    stems = Counter(map(composed_stem, files))
+    twice = [path.name for path in files if stems[composed_stem(path)] > 1]
     if twice:
-        raise DataError(f"{folder}: {len(twice)} files share a stem: {_few(twice)}; allowed: one file a stem")
-    return {stem(path): path for path in files}
+        raise DataError(f"{folder}: {len(twice)} files share a stem: {few(twice)}; allowed: one file a stem")
+    return {composed_stem(path): path for path in files}
+
+
+def _refuse_flat(folder: Path, parent: Path) -> None:
+    """Where images lie in no folder of a split, says what is for them."""
+    if folder.is_dir() or not parent.is_dir():
+        return
+    there = [path for path in parent.iterdir() if path.is_file() and path.name.lower().endswith(SAMPLE_SUFFIXES)]
+    if there:
+        raise DataError(
+            f"{folder}: the folder does not exist, and {parent} holds {len(there)} images itself; allowed: a folder a "
+            "split, or data: {name: fractions}, which splits one folder, or {name: table}, a CSV that lists pairs "
+            "(data_tools.split_dataset writes one)"
+        )
+
+
+def composed_stem(path: Path) -> str:
+    """`stem` in Unicode's composed form, NFC: a name of an umlaut from macOS is two characters, elsewhere one."""
+    return unicodedata.normalize("NFC", stem(path))
 
 
 def stem(path: Path) -> str:
@@ -262,42 +275,10 @@ def stem(path: Path) -> str:
     return path.stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else path.stem
 
 
-def table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of a CSV file of samples whose shape has been checked.
-
-    Raises:
-        DataError: It cannot be read, or a column or cell is missing, unknown or one too many.
-    """
-    try:
-        with Path(table).open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
-            reader = csv.DictReader(file, restkey="", restval="", skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read ({error})") from error
-    missing = [name for name in TABLE_COLUMNS[:3] if name not in columns]
-    unknown = [name for name in columns if name not in TABLE_COLUMNS or columns.count(name) > 1]
-    if missing or unknown:
-        raise DataError(
-            f"{table}: got the columns {', '.join(columns) or 'none'}; "
-            "allowed: image, mask, split and optionally group, separated by commas"
-        )
-    if not rows:
-        raise DataError(f"{table}: holds no rows")
-    for line, row in rows:
-        if "" in row:
-            raise DataError(f"{table}, line {line}: has more cells than the {len(columns)} columns")
-        empty = [name for name in TABLE_COLUMNS[:3] if not row[name].strip()]
-        if empty:
-            raise DataError(f"{table}, line {line}: {', '.join(empty)} is empty")
-    return [(line, {name: cell.strip() for name, cell in row.items()}) for line, row in rows]
-
-
 def _check_fractions(fractions: Mapping[str, float], block_size: int) -> None:
     for name in fractions:
         if name not in SPLITS:
-            raise ConfigError(f"fractions: split '{name}', allowed: {', '.join(SPLITS)}{_nearest(name)}")
+            raise ConfigError(f"fractions: split '{name}', allowed: {', '.join(SPLITS)}{nearest_split(name)}")
     absent = [name for name in REQUIRED_SPLITS if name not in fractions]
     if absent:
         raise ConfigError(f"fractions: {' and '.join(absent)} missing, allowed: train, val and optionally test")
@@ -310,7 +291,7 @@ def _check_fractions(fractions: Mapping[str, float], block_size: int) -> None:
         raise ConfigError(f"block_size: got {block_size}, allowed: 1 or more")
 
 
-def _check_splits(splits: Splits, where: Path) -> None:
+def check_splits(splits: Splits, where: Path) -> None:
     """Refuses missing splits, an image listed twice, and files or groups in two splits."""
     for split in REQUIRED_SPLITS:
         if not splits.get(split):
@@ -319,7 +300,7 @@ def _check_splits(splits: Splits, where: Path) -> None:
         images = Counter(sample.image.resolve() for sample in samples)
         twice = [str(path) for path, count in images.items() if count > 1]
         if twice:
-            raise DataError(f"{where}: {len(twice)} image(s) are listed twice in split '{split}': {_few(twice)}")
+            raise DataError(f"{where}: {len(twice)} image(s) are listed twice in split '{split}': {few(twice)}")
     # Resolved, so that a link from one split into another is seen.
     _check_apart(splits, where, "image", lambda sample: str(sample.image.resolve()))
     _check_apart(splits, where, "mask", lambda sample: str(sample.mask.resolve()))
@@ -334,15 +315,26 @@ def _check_apart(splits: Splits, where: Path, what: str, key: Callable[[Sample],
             splits_of.setdefault(key(sample), {})[split] = None
     shared = [f"{name} ({' and '.join(found)})" for name, found in splits_of.items() if name and len(found) > 1]
     if shared:
-        raise DataError(f"{where}: {len(shared)} {what}(s) are in more than one split: {_few(shared)}")
+        raise DataError(f"{where}: {len(shared)} {what}(s) are in more than one split: {few(shared)}")
 
 
-def _nearest(name: str) -> str:
+def nearest_split(name: str) -> str:
+    """A question after the split that was meant; empty where none is like it."""
     close = difflib.get_close_matches(name, SPLITS, 1, cutoff=0.4)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _few(names: Iterable[str], limit: int = 5) -> str:
+def by_suffix(names: Iterable[str]) -> str:
+    """How many files of each suffix there are, the most first: 118 files *.mat, 2 files *.txt."""
+    suffixes = Counter(Path(name).suffix.lower() for name in names)
+    return ", ".join(
+        f"{number} file{'s' if number > 1 else ''} {f'*{suffix}' if suffix else 'without a suffix'}"
+        for suffix, number in suffixes.most_common()
+    )
+
+
+def few(names: Iterable[str], limit: int = 5) -> str:
+    """The first of them, and how many more there are."""
     listed = list(names)
     return ", ".join(listed[:limit]) + _and_more(listed, limit)
 

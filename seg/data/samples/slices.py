@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seg.data.files.storage import VolumeSlice
+from seg.data.files.storage import LimitedMask, VolumeSlice
 from seg.data.files.volumes import check_volumes, is_nifti, volume_header
 from seg.data.samples.pairs import Sample, Splits
 from seg.errors import DataError
@@ -33,16 +33,21 @@ def volume_slices(path: Path, axis: int | None) -> list[VolumeSlice]:
 def refuse_volumes(splits: Splits) -> None:
     """Raises a DataError for the first NIfTI file: which slices of it are samples has to be said."""
     for sample in (sample for samples in splits.values() for sample in samples):
-        for file in (sample.image, sample.mask):
+        for file in sample.files:
             if isinstance(file, Path) and is_nifti(file):
                 raise DataError(f"{file}: is a volume; allowed: data.slices: {{axis: 0, 1 or 2}}, or pictures")
 
 
 def _slices(sample: Sample, axis: int) -> list[Sample]:
-    image, mask = sample.image, sample.mask
-    assert isinstance(image, Path) and isinstance(mask, Path)
-    check_volumes(image, mask)
-    return [
-        Sample(VolumeSlice(image, axis, k), VolumeSlice(mask, axis, k), sample.group or str(image))
-        for k in range(volume_header(image).shape[axis])
-    ]
+    files = [file for file in sample.files if isinstance(file, Path)]
+    for other in files[1:]:
+        check_volumes(files[0], other)
+
+    def cut(k: int) -> Sample:
+        image, mask, *valid = [VolumeSlice(file, axis, k) for file in files]
+        group = sample.group or str(files[0])
+        if isinstance(sample.mask, LimitedMask):
+            return Sample(image, LimitedMask(mask, valid[0], sample.mask.values), group)
+        return Sample(image, mask, group)
+
+    return [cut(k) for k in range(volume_header(files[0]).shape[axis])]

@@ -15,7 +15,7 @@ from PIL import Image
 import seg.data.files.volumes as volumes
 from seg.data.files.planes import Planes
 from seg.data.files.reading import image_size, read_values
-from seg.data.files.storage import VolumeSlice, common_folder, file_state, read_bytes, relative_name
+from seg.data.files.storage import LimitedMask, VolumeSlice, common_folder, file_state, read_bytes, relative_name
 from seg.data.files.volumes import (
     Slice,
     check_volumes,
@@ -245,6 +245,13 @@ def test_a_group_of_the_table_stays(tmp_path: Path) -> None:
     dataset(tmp_path, 1)
     sample = Sample(tmp_path / "images/scan_0.nii.gz", tmp_path / "masks/scan_0.nii.gz", "patient 7")
     assert {part.group for part in expand_slices({"train": [sample]}, 0)["train"]} == {"patient 7"}
+
+
+def test_validity_masks_are_cut_too(tmp_path: Path) -> None:
+    dataset(tmp_path, 1)
+    mask = LimitedMask(tmp_path / "masks/scan_0.nii.gz", tmp_path / "masks/scan_0.nii.gz", (1,))
+    part = expand_slices({"train": [Sample(tmp_path / "images/scan_0.nii.gz", mask)]}, 2)["train"][3]
+    assert part.mask == LimitedMask(VolumeSlice(mask.mask, 2, 3), VolumeSlice(mask.mask, 2, 3), (1,))
 
 
 def test_volumes_that_are_not_voxel_on_voxel(tmp_path: Path) -> None:

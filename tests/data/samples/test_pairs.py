@@ -15,8 +15,8 @@ from seg.data.samples.pairs import (
     natural_key,
     samples_from_folders,
     samples_from_fractions,
-    samples_from_table,
 )
+from seg.data.samples.tables import samples_from_table
 from seg.errors import ConfigError, DataError
 
 THIRDS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -84,8 +84,29 @@ def test_orphans_on_both_sides(tmp_path):
     assert str(caught.value) == (
         f"{tmp_path}/masks/train: 7 of 8 images have no mask in it: x0.jpg, x1.jpg, x2.jpg, x3.jpg, x4.jpg and 2 more; "
         f"1 of 2 masks have no image in {tmp_path}/images/train: y.png; allowed: a mask named as its image, "
-        "with any of the suffixes .png .jpg .jpeg .tif .tiff .nii .nii.gz .gif"
+        "with any of the suffixes .png .jpg .jpeg .tif .tiff .nii .nii.gz .gif; or without_mask: skip"
     )
+
+
+def test_a_flat_folder_names_what_is_for_it(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
+    with pytest.raises(
+        DataError, match=r"images/train: the folder does not exist, and .*images holds 2 images itself; .*fractions"
+    ):
+        samples_from_folders(tmp_path)
+
+
+def test_stems_are_compared_in_nfc(tmp_path):
+    for split in ("train", "val"):
+        touch(tmp_path, f"images/{split}/{split}\u00fc.jpg", f"masks/{split}/{split}u\u0308.png")
+    assert len(samples_from_folders(tmp_path)["train"]) == 1
+
+
+def test_unread_files_are_named_by_suffix(tmp_path):
+    pairs(tmp_path, "train", "a")
+    touch(tmp_path, "images/val/b.png", *(f"masks/val/{i}.mat" for i in range(3)), "masks/val/x.npy")
+    with pytest.raises(DataError, match=r"masks/val: holds no file with a suffix .*\(3 files \*.mat, 1 file \*.npy\)"):
+        samples_from_folders(tmp_path)
 
 
 def test_orphans_name_the_suffix_rule(tmp_path):
@@ -106,7 +127,7 @@ def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(DataError, match="images/val: the folder does not exist"):
         samples_from_folders(tmp_path)
     touch(tmp_path, "images/val/a.bmp")
-    with pytest.raises(DataError, match=r"images/val: holds no file with a suffix of .png .* \(1 other files: a.bmp\)"):
+    with pytest.raises(DataError, match=r"images/val: holds no file with a suffix of .png .* \(1 file \*.bmp\)"):
         samples_from_folders(tmp_path)
     pairs(tmp_path, "val", "b")
     touch(tmp_path, "images/test/c.jpg")

@@ -8,9 +8,19 @@ import pytest
 
 from data_tools.checks import KINDS
 from data_tools.checks.config_survey import survey
-from data_tools.checks.survey import CLOSE_NAMES, survey_folders, survey_fractions, survey_pair, survey_table
+from data_tools.checks.survey import (
+    CLOSE_NAMES,
+    survey_folders,
+    survey_fractions,
+    survey_pair,
+    survey_patterns,
+    survey_table,
+)
 from seg.config import load_config
-from seg.data.samples.pairs import samples_from_folders, samples_from_fractions, samples_from_table
+from seg.data.files.storage import LimitedMask
+from seg.data.samples.pairs import samples_from_folders, samples_from_fractions
+from seg.data.samples.patterns import Pattern, samples_from_patterns
+from seg.data.samples.tables import samples_from_table
 from seg.errors import DataError
 
 THIRDS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -53,6 +63,50 @@ def test_a_table_agrees_with_the_strict_list(tmp_path):
     found = survey_table(tmp_path, tmp_path / "t.csv")
     assert list(found.splits) == ["train", "val", "test"]
     assert (found.splits, found.findings) == (samples_from_table(tmp_path, tmp_path / "t.csv"), ())
+
+
+def test_validity_masks_of_a_table_agree_and_missing_ones_are_found(tmp_path):
+    touch(tmp_path, *(f"{kind}/{i}.png" for kind in "imv" for i in range(3)))
+    rows = [f"i/{i}.png,m/{i}.png,{split},{valid}" for i, (split, valid) in
+            enumerate((("val", ""), ("train", "v/1.png"), ("train", "v/2.png")))]  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(["image,mask,split,valid", *rows]))
+    found = survey_table(tmp_path, tmp_path / "t.csv", (0,))
+    assert found.splits == samples_from_table(tmp_path, tmp_path / "t.csv", (0,)) and not found.findings
+    assert found.splits["val"][0].mask == tmp_path / "m/0.png"
+    assert found.splits["train"][0].mask == LimitedMask(tmp_path / "m/1.png", tmp_path / "v/1.png", (0,))
+    (tmp_path / "v/2.png").unlink()
+    assert survey_table(tmp_path, tmp_path / "t.csv").findings[0].files == ("v/2.png",)
+    with pytest.raises(DataError, match=r"1 file\(s\) do not exist: .*v/2.png"):
+        samples_from_table(tmp_path, tmp_path / "t.csv")
+
+
+def patterns_of(root: Path, **settings) -> tuple:
+    patterns = {"train": [Pattern("i/{id}.jpg", "m/{id}_gt.png")]}
+    options = {"valid_values": None, "val_share": 0.5, "seed": 0, "block_size": 1, "without_mask": "error"} | settings
+    return (root, patterns), options
+
+
+def test_patterns_agree_with_the_strict_list_and_tell_what_is_wrong(tmp_path):
+    touch(tmp_path, *(f"i/{i}.jpg" for i in range(4)), *(f"m/{i}_gt.png" for i in range(4)))
+    arguments, options = patterns_of(tmp_path)
+    found = survey_patterns(*arguments, **options)
+    assert (found.splits, found.findings) == (samples_from_patterns(*arguments, **options), ())
+    touch(tmp_path, "i/4.jpg", "i/notes.txt", "m/9_gt.png")
+    kinds = [finding.kind for finding in survey_patterns(*arguments, **options).findings]
+    assert kinds == ["orphan-image", "orphan-mask", "ignored-files"]
+    options["without_mask"] = "skip"
+    assert survey_patterns(*arguments, **options).findings[0].kind == "skipped-image"
+
+
+def test_skipped_images_are_hints(tmp_path):
+    folders(tmp_path, "train", "val")
+    touch(tmp_path, "images/train/alone.jpg")
+    assert [finding.kind for finding in survey_folders(tmp_path).findings] == ["orphan-image"]
+    found = survey_folders(tmp_path, without_mask="skip")
+    assert [finding.kind for finding in found.findings] == ["skipped-image"]
+    told: list[str] = []
+    assert samples_from_folders(tmp_path, without_mask="skip", tell=told.append) == found.splits
+    assert told == [f"{tmp_path}/images/train: left out 1 of 4 images, without a mask: alone.jpg"]
 
 
 def test_all_orphans_are_listed_and_the_rest_is_paired(tmp_path):
