@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prior-correction", action="store_true", help="take the loss's class weights out of the probabilities")
     add("--temperature", action="store_true", help="divide the logits by a temperature fitted on the val split")
     add("--thresholds", action="store_true", help="one threshold a class, chosen on val for the highest mean IoU")
+    add("--ranking", choices=("iou", "dice"), help="decide for the classes of an image with the highest expected score")
     add("--boundary-tolerance", type=int, default=2, metavar="PIXELS", help="of boundary F1; default: 2")
     add("--rare-share", type=float, default=0.01, help="of the training pixels: below, a class is rare; default: 0.01")
     add("--resamples", type=int, default=2000, help="of the bootstrap; default: 2000")

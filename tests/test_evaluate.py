@@ -180,6 +180,10 @@ def test_runs_of_other_data_are_not_compared(run, capsys):
         (["--rare-share", 0], "--rare-share: got 0, allowed: above 0, at most 1"),
         (["--resamples", 10], "--resamples: got 10, allowed: 100 or more"),
         (["--against-checkpoint", "last"], "--against-checkpoint: has no effect without --against"),
+        (
+            ["--thresholds", "--ranking", "iou"],
+            "--ranking: is a way to decide, as --thresholds is; allowed: one",
+        ),
         (["--split", "val", "--temperature"], f"--temperature: {FITTED}"),
         (["--split", "val", "--thresholds"], f"--thresholds: {FITTED}"),
     ],
@@ -197,6 +201,7 @@ def test_overlapping_classes_take_no_option_that_would_do_nothing(run, capsys, m
         ("--thresholds", None),
         ("--temperature", None),
         ("--prior-correction", None),
+        ("--ranking", "dice"),
     ):
         code, _, err = command(capsys, run, option, *([] if value is None else [value]))
         assert (code, err) == (2, f"error: {option}: is not for classes that overlap; allowed: leave it out\n")

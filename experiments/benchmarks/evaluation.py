@@ -15,6 +15,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from seg.metrics.iou import confusion_matrix
 from seg.metrics.objects import object_counts
 from seg.metrics.posterior import Rule
 
-SIZES = ((180, 240, 11), (512, 512, 150), (2048, 2048, 19))  # height, width, classes
+SIZES = ((180, 240, 11), (512, 512, 150), (2048, 2048, 11), (2048, 2048, 19))  # height, width, classes
 SPLITS = ((233, 11), (2000, 150), (20000, 19))  # images, classes
 
 
@@ -82,15 +83,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7)
     turns = parser.parse_args(argv).turns
-    columns = ("argmax", "whole score", "confusion", "boundary F1", "by class", "objects")
-    print(f"{'one image, ms':16}" + "".join(f"{column:>14}" for column in columns))
+    columns = ("argmax", "softmax+argmax", "ranking", "whole score", "confusion", "boundary F1", "by class", "objects")
+    print(f"{'one image, ms':16}" + "".join(f"{column:>16}" for column in columns))
     for height, width, classes in SIZES:
         logits, labels = picture(height, width, classes)
         rare = tuple(range(min(5, classes)))
-        scoring = Scoring((Rule.as_trained(classes),), classes, 255, rare=rare)
+        trained = Rule.as_trained(classes)
+        ranked = replace(trained, ranking="iou")
+        scoring = Scoring((trained,), classes, 255, rare=rare)
         predictions = logits.argmax(axis=-1).astype(np.uint8)
         runs: list[Callable[[], object]] = [
             lambda: logits.argmax(axis=-1),  # noqa: B023 - called before the next picture
+            lambda: trained.decide(logits.reshape(-1, classes)),  # noqa: B023
+            lambda: ranked.decide(logits.reshape(-1, classes)),  # noqa: B023
             lambda: score_image(logits, labels, scoring),  # noqa: B023
             lambda: confusion_matrix(labels, predictions, classes),  # noqa: B023
             lambda: boundary_counts(labels, predictions, classes),  # noqa: B023
@@ -98,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda: object_counts(labels, predictions, rare),  # noqa: B023
         ]
         times = [milliseconds(run, turns) for run in runs]
-        print(f"{f'{height} x {width}, {classes}':16}" + "".join(f"{value:14.1f}" for value in times))
+        print(f"{f'{height} x {width}, {classes}':16}" + "".join(f"{value:16.1f}" for value in times))
     for images, classes in SPLITS:
         sums = np.sort(np.random.default_rng(0).integers(0, 10**6, (images, classes, 3)), axis=-1)
         cost = milliseconds(lambda: intervals(sums, 2000, 0), 3)  # noqa: B023

@@ -141,6 +141,7 @@ def _rule_row(scores: RuleScores, class_names: Sequence[str]) -> dict[str, Any]:
         "temperature": rule.temperature,
         "weights_removed": dict(zip(class_names, rule.weights.tolist(), strict=True)),
         "thresholds": dict(zip(class_names, np.exp(-rule.biases).tolist(), strict=True)),
+        "ranking": rule.ranking,
         **_overall_row(scores),
         "classes": _class_rows(scores, class_names),
         "reliability": {

@@ -19,9 +19,11 @@ from seg.metrics.iou import confusion_matrix, matrix_sums
 from seg.metrics.objects import SIZE_EDGES, object_counts
 from seg.metrics.pixel_sample import PixelSample
 from seg.metrics.posterior import Rule
+from seg.metrics.ranking import Score
 
 CHUNK = 1 << 19  # logits looked at together: they stay in a core's cache
 MAX_WAITING = 1 << 26  # logits of images that wait for a thread
+RANKED: dict[Score, str] = {"iou": "IoU", "dice": "Dice"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _decide(logits: np.ndarray, labels: np.ndarray, rule: Rule, scoring: Scoring
     size, num_classes = labels.size, logits.shape[-1]
     flat, flat_labels = logits.reshape(size, num_classes), labels.reshape(size)
     classes = np.empty(size, np.uint8)
-    step = max(1, CHUNK // num_classes)
+    step = size if rule.ranking else max(1, CHUNK // num_classes)
     for start in range(0, size, step):
         part = slice(start, start + step)
         decisions = rule.decide(flat[part])
@@ -206,11 +208,12 @@ def fit_rules(
     *,
     temperature: bool,
     thresholds: bool,
+    ranking: Score | None = None,
     ignore_index: int,
     seed: int = 0,
 ) -> tuple[Rule, ...]:
     """The rules to compare, each with all that the one before it has: as trained, without the class weights, with a
-    temperature, with thresholds.
+    temperature, with thresholds or a ranking.
 
     Args:
         predictor: The model.
@@ -218,6 +221,7 @@ def fit_rules(
         weights: (C,) the class weights to take out, or None to leave them.
         temperature: Whether to fit one.
         thresholds: Whether to choose them.
+        ranking: The score that the decisions of an image are to maximise, which is nothing to fit; not with thresholds.
         ignore_index: The label of void pixels.
         seed: Of the sample of pixels that both are fitted on.
 
@@ -245,4 +249,6 @@ def fit_rules(
             extend("temperature", temperature=fit_temperature(rules[-1].adjusted(logits).T, labels, pixels))
         if thresholds:
             extend("thresholds", biases=fit_biases(rules[-1].adjusted(logits).T, labels, pixels))
+    if ranking:
+        extend(f"ranked for {RANKED[ranking]}", ranking=ranking)
     return tuple(rules)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from seg.balance.rare import RARE_SHARE
 from seg.errors import ConfigError
+from seg.metrics.ranking import Score
 
 LEAST_RESAMPLES = 100  # fewer have no 2.5 % quantile to speak of
 
@@ -22,6 +23,7 @@ class Settings:
         prior_correction: Whether the loss's class weights are taken out of the probabilities.
         temperature: Whether a temperature is fitted on val.
         thresholds: Whether thresholds are chosen on val.
+        ranking: The score whose expectation each image's decisions maximise.
         boundary_tolerance: Of boundary F1, in pixels.
         rare_share: Classes below this share of the training pixels are rare.
         resamples: Of the bootstrap.
@@ -34,6 +36,7 @@ class Settings:
     prior_correction: bool = False
     temperature: bool = False
     thresholds: bool = False
+    ranking: Score | None = None
     boundary_tolerance: int = 2
     rare_share: float = RARE_SHARE
     resamples: int = 2000
@@ -50,13 +53,15 @@ class Settings:
             raise ConfigError(f"--rare-share: got {self.rare_share:g}, allowed: above 0, at most 1")
         if self.resamples < LEAST_RESAMPLES:
             raise ConfigError(f"--resamples: got {self.resamples}, allowed: {LEAST_RESAMPLES} or more")
+        if self.ranking and self.thresholds:
+            raise ConfigError("--ranking: is a way to decide, as --thresholds is; allowed: one")
         if self.split == "val" and (self.temperature or self.thresholds):
             option = "--temperature" if self.temperature else "--thresholds"
             raise ConfigError(f"{option}: is fitted on val, whose scores it would flatter; allowed: --split test")
 
     def check_multi_label(self) -> None:
         """Raises ConfigError: An option is given that is of a softmax over the classes."""
-        for name in ("tta", "prior_correction", "temperature", "thresholds"):
+        for name in ("tta", "prior_correction", "temperature", "thresholds", "ranking"):
             if getattr(self, name) != getattr(Settings, name):
                 option = name.replace("_", "-")
                 raise ConfigError(f"--{option}: is not for classes that overlap; allowed: leave it out")

@@ -133,6 +133,7 @@ class Subject:
                 self.posterior_weights,
                 temperature=self.settings.temperature,
                 thresholds=self.settings.thresholds,
+                ranking=self.settings.ranking,
                 ignore_index=ignore_index,
             )
             tolerance = self.settings.boundary_tolerance

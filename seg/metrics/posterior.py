@@ -4,6 +4,8 @@ A `Rule` reads logits z as
 
     a_c = (z_c - log w_c) / T        probabilities p = softmax(a)
     decision = argmax_c (a_c + b_c)  that is, argmax_c p_c / t_c with the thresholds t_c = exp(-b_c)
+
+or, with `ranking`, what seg.metrics.ranking makes of the p of an image.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from seg.metrics.ranking import Score, ranked_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +28,18 @@ class Rule:
         temperature: T, above 0.
         biases: (C,) float64, b: 0 decides for the most probable class; more decides for c although it is less probable
             than another class by up to the factor exp(b_c).
+        ranking: The score whose expectation the decisions of an image maximise together; None: each pixel by itself.
 
     Raises:
-        ValueError: A weight or the temperature is not above 0 and finite, or the lengths differ.
+        ValueError: A weight or the temperature is not above 0 and finite, the lengths differ, or there are biases and a
+            ranking, which are two ways to decide.
     """
 
     name: str
     weights: np.ndarray
     temperature: float
     biases: np.ndarray
+    ranking: Score | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
@@ -41,6 +48,8 @@ class Rule:
             raise ValueError(f"temperature: got {self.temperature}, allowed: finite, above 0")
         if self.weights.shape != self.biases.shape:
             raise ValueError(f"got {self.weights.size} weights and {self.biases.size} biases, allowed: one a class")
+        if self.ranking is not None and self.biases.any():
+            raise ValueError(f"got biases and the ranking '{self.ranking}', allowed: one of the two")
 
     @classmethod
     def as_trained(cls, num_classes: int) -> Rule:
@@ -71,10 +80,17 @@ class Rule:
         """Class and probability of each pixel.
 
         Args:
-            logits: (P, C) float32.
+            logits: (P, C) float32; with a `ranking` those of all pixels of one image.
         """
         adjusted = self.adjusted(logits)
         highest = adjusted.max(axis=0)
+        if self.ranking is not None:
+            adjusted -= highest
+            np.exp(adjusted, out=adjusted)
+            total = adjusted.sum(axis=0)
+            adjusted /= total
+            classes = ranked_classes(adjusted, self.ranking)
+            return Decisions(classes, np.take_along_axis(adjusted, classes[None], axis=0)[0], np.log(total) + highest)
         if self.biases.any():
             classes = (adjusted + self.biases.astype(np.float32)[:, None]).argmax(axis=0)  # the first of equal ones
         elif (self.weights != 1).any():
@@ -106,7 +122,7 @@ class Decisions:
 
     Attributes:
         classes: (P,) uint8, the class decided for.
-        confidences: (P,) float32 in [0, 1], its probability; not the highest one where biases decide.
+        confidences: (P,) float32 in [0, 1], its probability; not the highest one where biases or a ranking decide.
         log_sum: (P,) float32, log sum_c exp(a_c).
     """
 

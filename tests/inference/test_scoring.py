@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, log_loss
 
 from seg.errors import DataError
@@ -10,6 +11,7 @@ from seg.metrics.boundary import boundary_counts
 from seg.metrics.iou import matrix_sums
 from seg.metrics.objects import object_counts
 from seg.metrics.posterior import Rule
+from seg.metrics.ranking import ranked_classes
 
 
 class Echo:
@@ -103,6 +105,19 @@ def test_an_image_of_nothing_but_void():
     assert tally.log_likelihood == 0
 
 
+def test_a_ranking_is_of_each_whole_image(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 30)  # which other rules take at a time
+    logits, labels = pixels()
+    rule = Rule("ranked", np.ones(3), 2.0, np.zeros(3), "iou")
+    (found,) = score_split(Predictor(Echo(), 3), [(logits, labels)], Scoring((rule,), 3, 255))
+    for image, truth, sums in zip(logits, labels, found.sums, strict=True):
+        flat = (image / 2).reshape(-1, 3).T
+        classes = ranked_classes(softmax(flat, axis=0).astype(np.float32), "iou")
+        valid = truth.ravel() != 255
+        matrix = confusion_matrix(truth.ravel()[valid], classes[valid], labels=[0, 1, 2])
+        np.testing.assert_array_equal(sums, matrix_sums(matrix))
+
+
 def test_an_error_in_a_thread_is_raised():
     logits, labels = pixels(1)
     with pytest.raises(DataError, match="labels: got value 9 at 221 pixels"):
@@ -126,6 +141,8 @@ def test_each_rule_has_what_the_one_before_it_has():
     assert [rule.temperature == 1 for rule in rules] == [True, True, False, False]
     assert rules[2].temperature == rules[3].temperature
     assert [rule.biases.any() for rule in rules] == [False, False, False, True]
+    *_, last = fitted(weights=weights, temperature=True, ranking="dice")
+    assert (last.name, last.ranking, last.temperature) == ("ranked for Dice", "dice", rules[2].temperature)
 
 
 def test_tripled_logits_have_three_times_the_temperature_and_the_same_in_every_run():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from seg.metrics.posterior import Rule
+from seg.metrics.ranking import ranked_classes
 
 
 def rule(weights=(1, 1, 1), temperature=1.0, biases=(0, 0, 0)):
@@ -90,3 +91,18 @@ def test_equal_logits_are_the_first_class_and_huge_ones_are_finite():
 def test_messages(arguments, message):
     with pytest.raises(ValueError, match=message):
         rule(**arguments)
+
+
+@pytest.mark.parametrize("score", ["iou", "dice"])
+def test_a_ranking_decides_on_the_probabilities_of_the_rule(score):
+    logits = some_logits()
+    ranked = Rule("ranked", np.array([0.5, 2, 1]), 1.7, np.zeros(3), score)
+    probabilities = softmax((logits - np.log([0.5, 2, 1])) / 1.7, axis=1).astype(np.float32)
+    decisions, labels = ranked.decide(logits), np.zeros(500, int)
+    assert (decisions.classes == ranked_classes(np.ascontiguousarray(probabilities.T), score)).all()
+    own = probabilities[np.arange(500), decisions.classes]
+    np.testing.assert_allclose(decisions.confidences, own, rtol=2e-5)  # float32 against float64
+    expected = rule((0.5, 2, 1), 1.7).log_probability(logits, labels, rule((0.5, 2, 1), 1.7).decide(logits))
+    np.testing.assert_allclose(ranked.log_probability(logits, labels, decisions), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="got biases and the ranking"):
+        Rule("both", np.ones(3), 1.0, np.array([0.0, 1, 0]), score)
