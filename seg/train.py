@@ -21,6 +21,7 @@ from seg.tables import Table
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
 
+    from seg.balance import ClassCounts
     from seg.data.samples.pairs import Sample, Splits
     from seg.data.views.preprocessing import Preprocessing
     from seg.metrics.confusion import ConfusionMatrix
@@ -75,14 +76,15 @@ def train(config: Config, run: RunDir) -> None:
 
     splits = config.samples(console.print)
     prepared = prepare(config, run, splits["train"], console)
+    rare = rare_names(config, prepared.counts)
 
     from seg.runs.hardware import start_tensorflow
 
     num_gpus = start_tensorflow()
     from seg.data.batches.dataset import user_errors
-    from seg.data.sampling.draws import steps_per_epoch
 
-    steps = steps_per_epoch(len(splits["train"]), config.training.batch_size, config.input.crops_per_image)
+    steps = config.steps_per_epoch(len(splits["train"]))
+    config.learning_rate(steps)  # refuses a warm-up that is longer than the training
     start_run(run, config, splits, prepared)
     model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
     log = resume(model, run, steps)
@@ -98,13 +100,30 @@ def train(config: Config, run: RunDir) -> None:
                 epochs=config.training.epochs,
                 initial_epoch=len(log),
                 steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, [board], preprocessing),
+                callbacks=callbacks(config, run, log, steps, rare, [board], preprocessing),
                 shuffle=False,  # the stream has its order
                 verbose=0,
             )
         model.load_weights(run.best)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
+
+
+def rare_names(config: Config, counts: ClassCounts) -> list[str]:
+    """The classes that are rare by `tensorboard.rare_share`.
+
+    Raises:
+        DataError: There are none, and `training.monitor` is their mean IoU.
+    """
+    from seg.balance.rare import classes_below
+
+    names = [counts.names[index] for index in classes_below(counts, config.tensorboard.rare_share)]
+    if config.training.monitor == "mean_iou_rare" and not names:
+        raise DataError(
+            f"training.monitor: got 'mean_iou_rare', but every class has at least {config.tensorboard.rare_share:g} of "
+            "the labelled training pixels (tensorboard.rare_share); allowed: mean_iou, iou/<class> or a higher share"
+        )
+    return names
 
 
 def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
@@ -139,6 +158,8 @@ def build_model(
         loss=config.build_loss(weights),
         metrics=[confusion],
         online_weights=config.class_weights.build_online(config.labels.label_set()),
+        clip=config.optimizer.clip.plain() if config.optimizer.clip else None,
+        l2=config.training.l2,
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
@@ -177,9 +198,10 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
 
 def finished(config: Config, log: list[dict[str, str]]) -> bool:
     """Whether a resumed run has nothing left to train: all epochs done, or early stopping had ended it."""
-    from seg.training.callbacks import MONITOR, out_of_patience
+    from seg.training.callbacks import out_of_patience
+    from seg.training.monitor import Monitor
 
-    history = [float(row[MONITOR]) for row in log]
+    history = [Monitor(config.training.monitor).score(row) for row in log]
     return len(log) >= config.training.epochs or out_of_patience(history, config.training.early_stopping)
 
 
@@ -199,23 +221,30 @@ def callbacks(
     run: RunDir,
     log: list[dict[str, str]],
     steps: int,
+    rare: Sequence[str],
     watching: Sequence[keras.callbacks.Callback],
     preprocessing: Preprocessing,
 ) -> list[keras.callbacks.Callback]:
-    """What happens at the end of each epoch, in this order: facts, log, `watching`, checkpoints, the printed line."""
+    """What happens at the end of each epoch, in this order: the monitored value, the rate that it leads to, facts, log,
+    `watching`, checkpoints, the printed line."""
     from seg.runs.model_file import describe
     from seg.training import callbacks as on
+    from seg.training.monitor import RARE, Monitor, RareMean
 
     described = describe(config.labels.label_set(), preprocessing)
     patience = config.training.early_stopping
-    history = [float(row[on.MONITOR]) for row in log]
+    monitor = Monitor(config.training.monitor)
+    history = [monitor.score(row) for row in log]
+    plateau = config.schedule.plateau(config.optimizer.learning_rate, steps)
     return [
         on.NaNStop(),
+        *([RareMean(rare)] if monitor.name == RARE else []),
+        *([on.PlateauRate(plateau, monitor, history)] if plateau else []),
         on.EpochFacts(steps * config.training.batch_size),
         on.TrainingLog(run.log, log),
         *watching,
-        on.Checkpoints(run.best, run.last, history=history, patience=patience, description=described),
-        on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log)),
+        on.Checkpoints(run.best, run.last, history=history, patience=patience, description=described, monitor=monitor),
+        on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log), monitor=monitor),
     ]
 
 

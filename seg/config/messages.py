@@ -54,10 +54,10 @@ def _problem(details: ErrorDetails, key: str, value: Any) -> Problem:
         return f"{dotted}.name", f"missing, allowed: {', '.join(variants)}"
     if kind == "union_tag_invalid":
         name = details["input"]["name"]
-        return f"{dotted}.name", f"got {shown(name)}, allowed: {', '.join(variants)}{_nearest(str(name), variants)}"
+        return f"{dotted}.name", f"got {shown(name)}, allowed: {', '.join(variants)}{nearest(str(name), variants)}"
     if kind == "literal_error":
         allowed = re.findall(r"\w+", context["expected"].replace(" or ", ", "))
-        hint = _nearest(details["input"], allowed) if isinstance(details["input"], str) else ""
+        hint = nearest(details["input"], allowed) if isinstance(details["input"], str) else ""
         return dotted, f"got {got}, allowed: {', '.join(allowed)}{hint}"
     if variants:
         return dotted, f"got {got}, allowed: a mapping of keys with name: {', '.join(variants)}"
@@ -147,10 +147,11 @@ def _members(annotation: Any) -> list[type[BaseModel]]:
 
 def unknown_key(key: str, allowed: Sequence[str], kind: str = "key") -> str:
     """The problem of a key or a class that does not exist, with the nearest that does."""
-    return f"unknown {kind}{_nearest(key, allowed)}; allowed: {', '.join(allowed)}"
+    return f"unknown {kind}{nearest(key, allowed)}; allowed: {', '.join(allowed)}"
 
 
-def _nearest(word: str, allowed: Sequence[str]) -> str:
+def nearest(word: str, allowed: Sequence[str]) -> str:
+    """' (did you mean ...?)' with the nearest of the allowed words, or nothing."""
     matches = difflib.get_close_matches(word, allowed, n=1)
     return f" (did you mean '{matches[0]}'?)" if matches and matches[0] != word else ""
 

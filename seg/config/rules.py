@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from seg.config.balance import ClassWeights
-from seg.config.messages import unknown_key, validation_problems
+from seg.config.messages import nearest, unknown_key, validation_problems
 from seg.config.sampler import Sampler
 from seg.config.tree import Config
 from seg.errors import ConfigError
@@ -80,7 +80,14 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             f"is for 3-band 8-bit images (input.bands is {bands}), allowed: 0; for these images: {others}",
         )
     if schedule and training:
-        yield from (("schedule." + key, text) for key, text in schedule.training_problems(training.epochs))
+        wrong = schedule.training_problems(training.epochs, training.early_stopping)
+        yield from (("schedule." + key, text) for key, text in wrong)
+    if labels and loss and training:
+        scores = ("mean_iou", "mean_iou_rare", *(f"iou/{name}" for name in labels.class_names))
+        known = [*scores, "loss", *(f"loss/{term.name}" for term in loss)]
+        if training.monitor not in known:
+            got = f"got '{training.monitor}'{nearest(training.monitor, known)}"
+            yield "training.monitor", f"{got}; allowed: {', '.join(known)}"
     yield from _multi_label_problems(sections)
     model = sections.get("model")
     if labels and model:

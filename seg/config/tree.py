@@ -15,9 +15,11 @@ from seg.config.input import Input
 from seg.config.labels import Labels
 from seg.config.losses import CrossEntropyTerm, LossTerm
 from seg.config.model import ModelKind, UNet
+from seg.config.optimizer import AdamW, OptimizerKind
 from seg.config.sampler import Sampler
+from seg.config.schedule import CosineSchedule, ScheduleKind
 from seg.config.tensorboard import TensorBoard
-from seg.config.training import AdamW, CosineSchedule, OptimizerKind, Output, ScheduleKind, Training
+from seg.config.training import Output, Training
 from seg.data.views.augmentation import AugmentationSettings
 from seg.errors import DataError
 from seg.section import Section, Value
@@ -149,6 +151,8 @@ class Config(Section):
             raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of `sampling`")
         from seg.data.batches.dataset import training_batches
 
+        steps, pass_steps = self.steps_per_epoch(len(samples)), self._steps_per_pass(len(samples))
+        first_pass, first_step = divmod(first_epoch * steps, pass_steps)
         return training_batches(
             samples,
             self.labels.label_set(),
@@ -160,11 +164,25 @@ class Config(Section):
             cache=self.build_cache(),
             batch_size=self.training.batch_size,
             seed=self.seed,
-            epochs=self.training.epochs,
-            first_epoch=first_epoch,
+            epochs=-(-self.training.epochs * steps // pass_steps),
+            first_epoch=first_pass,
+            first_step=first_step,
             crops_per_image=self.input.crops_per_image,
             workers=self.training.workers,
         )
+
+    def steps_per_epoch(self, num_samples: int) -> int:
+        """Updates in an epoch of so many training samples.
+
+        Raises:
+            DataError: There is not one whole batch.
+        """
+        return self.training.steps_per_epoch or self._steps_per_pass(num_samples)
+
+    def _steps_per_pass(self, num_samples: int) -> int:
+        from seg.data.sampling.draws import steps_per_epoch
+
+        return steps_per_epoch(num_samples, self.training.batch_size, self.input.crops_per_image)
 
     def evaluation_data(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> tf.data.Dataset:
         """One pass over whole images as `preprocessing` makes them, large rasters in tiles."""
@@ -192,9 +210,16 @@ class Config(Section):
         return Combined([(term.coefficient, term.build(labels, class_weights)) for term in self.loss])
 
     def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-        """The optimizer with its learning-rate schedule, which counts in steps."""
-        peak = self.optimizer.learning_rate
-        return self.optimizer.build(self.schedule.build(peak, self.training.epochs, steps_per_epoch))
+        """The optimizer with its learning-rate schedule, which counts in updates."""
+        return self.optimizer.build(self.learning_rate(steps_per_epoch))
+
+    def learning_rate(self, steps_per_epoch: int) -> Any:
+        """The rate or schedule.
+
+        Raises:
+            ConfigError: A warm-up in updates is as long as the training.
+        """
+        return self.schedule.build(self.optimizer.learning_rate, self.training.epochs, steps_per_epoch)
 
     # --- for people ---------------------------------------------------------------------------------------------------
     def hyperparameters(self) -> dict[str, Value]:
@@ -212,6 +237,5 @@ class Config(Section):
             **self.schedule.hyperparameters(),
             **self.model.hyperparameters(),
             **self.input.hyperparameters(),
-            "batch_size": self.training.batch_size,
-            "epochs": self.training.epochs,
+            **self.training.hyperparameters(),
         }

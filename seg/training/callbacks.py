@@ -18,9 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seg.data.files.storage import write_bytes
 from seg.errors import SegError
+from seg.optimization.plateau import Plateau
 from seg.runs.model_file import save_model
+from seg.training.monitor import Monitor
 
-MONITOR = "val_mean_iou"
 Logs = dict[str, Any] | None
 
 
@@ -62,9 +63,17 @@ class NaNStop(keras.callbacks.Callback):
 class ProgressBar(keras.callbacks.Callback):
     """One line an epoch, and on a terminal a bar with the time left below it."""
 
-    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        epochs: int,
+        steps_per_epoch: int,
+        first_epoch: int = 0,
+        monitor: Monitor | None = None,
+    ) -> None:
+        """`monitor`: shown beside the mean IoU."""
         super().__init__()
-        self.console = console
+        self.console, self.monitor = console, monitor or Monitor()
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.bar = Progress(
@@ -94,15 +103,19 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
+        monitored = self.monitor.name
+        shown = "" if monitored in ("mean_iou", "loss") else f"val {monitored} {logs[self.monitor.key]:.4f}  "
         self.console.print(
             f"epoch {epoch + 1:3d}/{self.epochs}  loss {logs['loss']:.4f}  val loss {logs['val_loss']:.4f}  "
-            f"val mean IoU {logs[MONITOR]:.4f}  {logs['images_per_second']:.1f} images/s  {logs['seconds']:.0f} s",
+            f"val mean IoU {logs['val_mean_iou']:.4f}  {shown}"
+            f"{logs['images_per_second']:.1f} images/s  {logs['seconds']:.0f} s",
             highlight=False,
+            markup=False,  # a class may be called [/b]
         )
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """best.keras by validation mean IoU, last.keras each epoch; ends training after `patience` epochs without a better.
+    """best.keras by the monitored value, last.keras each epoch; ends training after `patience` epochs without a better.
 
     last.keras is written last: it holds the optimizer and so says how far the run is, and everything that belongs to
     an epoch is on disk once it is there, but for its pictures, which may still be being drawn.
@@ -116,20 +129,47 @@ class Checkpoints(keras.callbacks.Callback):
         history: Sequence[float] = (),
         patience: int | None = None,
         description: str | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
-        """`history`: the monitored value of the epochs before a resume. `description`: see `save_model`."""
+        """`history`: the scores of the epochs before a resume. `description`: see `save_model`."""
         super().__init__()
         self.best, self.last, self.patience, self.description = best, last, patience, description
+        self.monitor = monitor or Monitor()
         self.history = list(history)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
-        self.history.append(float(logs[MONITOR]))
+        self.history.append(self.monitor.score(logs))
         if best_epoch(self.history) == len(self.history) - 1:
             save_model(self.model, self.best, self.description)
         save_model(self.model, self.last, self.description)
         if out_of_patience(self.history, self.patience):
             self.model.stop_training = True
+
+
+class PlateauRate(keras.callbacks.Callback):
+    """Sets the learning rate that `plateau` finds from the scores of the epochs, and raises it during the warm-up."""
+
+    def __init__(self, plateau: Plateau, monitor: Monitor, history: Sequence[float] = ()) -> None:
+        """`history`: the scores of the epochs before a resume."""
+        super().__init__()
+        self.plateau, self.monitor, self.history = plateau, monitor, list(history)
+
+    def _set(self) -> None:
+        optimizer = self.model.optimizer
+        optimizer.learning_rate = self.plateau.rate(self.history, int(optimizer.iterations))
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._set()
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        if self.plateau.warmup and int(self.model.optimizer.iterations) <= self.plateau.warmup:
+            self._set()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        assert logs is not None
+        self.history.append(self.monitor.score(logs))
+        self._set()
 
 
 def best_epoch(history: Sequence[float]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seg.balance import ClassCounts
+from seg.balance.rare import classes_below
 from seg.config.tensorboard import TensorBoard
 from seg.labels import LabelSet
 from seg.metrics.iou import scores
@@ -46,7 +47,7 @@ class ClassBoard:
         counted = counts is not None and bool(counts.pixel_counts.any())
         shares = counts.frequencies if counts is not None and counted else np.ones(labels.num_classes)
         self.rarest_first = [int(index) for index in np.argsort(shares, kind="stable")]
-        self.num_rare = int(np.count_nonzero(shares < limits.rare_share))
+        self.num_rare = len(classes_below(counts, limits.rare_share)) if counts is not None else 0
         # A class without a single training pixel is rare, but its pictures and curves would never change.
         shown = [index for index in self.rarest_first if shares[index] > 0]
         self.tile_classes = shown[: limits.tile_classes]

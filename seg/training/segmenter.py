@@ -14,7 +14,8 @@ import seg.models.blocks  # noqa: F401 - registers the layers that a saved model
 from seg.errors import DataError
 from seg.losses.combined import Combined
 from seg.losses.online_weights import OnlineClassWeights
-from seg.losses.replicas import num_replicas
+from seg.losses.replicas import num_replicas, sum_over_replicas
+from seg.optimization.clipping import check_clip, clipped
 
 # From labels, logits, pixel weights and class weights to the total and the terms' values, unscaled.
 Evaluate = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, ...]]]
@@ -35,34 +36,54 @@ class Segmenter(keras.Model):
         >>> model.compile("adam", loss=Combined([(1.0, CrossEntropy(ignore_index=255))]))
     """
 
-    def compile(self, *args: Any, online_weights: OnlineClassWeights | None = None, **kwargs: Any) -> None:
-        """As `keras.Model.compile`, with `loss` a `seg.losses.Combined`.
+    def compile(
+        self,
+        *args: Any,
+        online_weights: OnlineClassWeights | None = None,
+        clip: tuple[str, float] | None = None,
+        l2: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`, with `loss` a `seg.losses.Combined`. What follows needs TensorFlow.
 
         Args:
             args: As for `keras.Model.compile`.
             online_weights: Class weights that follow the training batches, in place of those of the terms that have
                 any. Evaluation takes them as they stand. They are saved with the model.
+            clip: (by, limit) of `seg.optimization.clipping.clipped`, of the gradient of the whole batch on all
+                replicas; Keras's own clips each replica's before they are summed.
+            l2: Adds l2 times the sum of the squared kernels (variables of more than one axis) to the loss.
             kwargs: As for `keras.Model.compile`.
 
         Raises:
             TypeError: `loss` is something else, whose terms could not be told apart.
-            ValueError: `online_weights` without a term that has class weights.
+            ValueError: `online_weights` without a term that has class weights; an option is out of range; `clip` with
+                an optimizer that scales the loss (mixed_float16).
         """
         super().compile(*args, **kwargs)
+        self.clip, self.l2 = check_clip(clip), l2
+        if clip is not None and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError("clip: the optimizer scales the loss, allowed: float32 or mixed_bfloat16")
+        for variable in self.trainable_variables:
+            if l2 is not None and len(variable.shape) > 1:
+                variable.regularizer = keras.regularizers.L2(l2)
         if not isinstance(self.loss, Combined):
             raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
         if online_weights is not None and not self.loss.has_class_weights:
             raise ValueError("online_weights: no effect, no loss term has class weights; allowed: with such a term")
         self.online_weights = online_weights
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
+        if self.losses:
+            self.term_means.append(keras.metrics.Mean(name="loss/regularization"))
         self._training_loss = partial(_evaluate, self.loss) if self.jit_compile else _compiled(self.loss)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile_from_config` takes."""
         config = super().get_compile_config()
-        if config and self.online_weights is not None:
-            config = {**config, "online_weights": keras.saving.serialize_keras_object(self.online_weights)}
-        return config
+        if not config:
+            return config
+        own = {"online_weights": self.online_weights, "clip": self.clip, "l2": self.l2}
+        return config | {key: keras.saving.serialize_keras_object(value) for key, value in own.items() if value}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model; Keras leaves that to classes whose `compile` is their own."""
@@ -96,9 +117,32 @@ class Segmenter(keras.Model):
         # Validation batches may differ in size, and XLA would compile anew for each.
         evaluate = self._training_loss if training else partial(_evaluate, self.loss)
         total, values = evaluate(y, y_pred, sample_weight, self._class_weights(y, training))
+        if self.losses:
+            penalty = ops.sum(ops.stack([ops.cast(loss, "float32") for loss in self.losses]))
+            total, values = total + penalty, (*values, penalty)
         for mean, value in zip(self.term_means, values, strict=True):
             mean.update_state(value, sample_weight=ops.shape(y_pred)[0])
         return total / num_replicas()
+
+    def train_step(self, *args: Any) -> dict[str, Any]:
+        """One update: the gradient of the loss of the whole batch on all replicas, clipped, to the optimizer."""
+        if keras.backend.backend() != "tensorflow":  # where it takes other arguments
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, labels, pixel_weights = keras.utils.unpack_x_y_sample_weight(args[0])
+        with tf.GradientTape() as tape:
+            logits = self(images, training=True)
+            loss = self.compute_loss(images, labels, logits, pixel_weights, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self._loss_tracker.update_state(loss * num_replicas(), sample_weight=tf.shape(logits)[0])
+        if self.clip is not None:
+            gradients = clipped(sum_over_replicas(gradients), *self.clip)
+            # The optimizer sums what the replicas give it: each gives its part of what is clipped.
+            gradients = [gradient / num_replicas() for gradient in gradients]
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights)
 
     def _class_weights(self, labels: Any, training: bool) -> Any:
         """(C,) of this step, or None where the terms' own hold."""

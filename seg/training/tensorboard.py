@@ -29,7 +29,7 @@ from seg.training.validation_watch import ValidationWatch
 Logs = dict[str, Any] | None
 LOOKS = 10  # a run is looked at about so often unless told otherwise; TensorBoard shows 10 pictures of a tag
 LEAST_INTERVAL = 4  # epochs; in a run of a dozen short epochs more looks would cost too much
-UNWRITTEN = ("seconds",)  # log keys that are no curve
+UNWRITTEN = ("seconds", "mean_iou_rare")  # log keys that are no curve, or that the matrix gives for both runs
 
 
 class SegmentationTensorBoard(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ TOP_LEVEL = ("seg", "data_tools", "experiments")
 LAYERS = (
     ("seg.errors",),
     ("seg.labels", "seg.progress", "seg.section", "seg.tables"),
-    ("seg.data.files", "seg.models", "seg.losses", "seg.metrics"),
+    ("seg.data.files", "seg.models", "seg.losses", "seg.metrics", "seg.optimization"),
     ("seg.data.masks",),
     ("seg.data.samples",),
     ("seg.data.views",),

@@ -15,7 +15,9 @@ from seg.config import dump_config, load_config, validate
 from seg.config.__main__ import main
 from seg.config.data import FolderData
 from seg.config.losses import CrossEntropyTerm, DiceTerm
-from seg.config.tree import AdamW, Config, CosineSchedule
+from seg.config.optimizer import AdamW
+from seg.config.schedule import CosineSchedule
+from seg.config.tree import Config
 from seg.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

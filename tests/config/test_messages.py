@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg.config import load_config
+from seg.config.training import Training
 from seg.errors import ConfigError
 
 BASE = """\
@@ -23,6 +24,8 @@ SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "
     "manual"
 )
+TRAINING = ", ".join(Training.model_fields)
+LESS = "allowed: less than training.epochs (3)"
 LOSSES = (
     "cross_entropy, binary_cross_entropy, focal, top_k_cross_entropy, dice, jaccard, tversky, generalised_dice, lovasz"
 )
@@ -49,8 +52,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ("zzz=3", f"zzz: unknown key; allowed: {SECTIONS}"),
         (
             "training.epoch=3",
-            "training.epoch: unknown key (did you mean 'epochs'?); "
-            "allowed: epochs, batch_size, precision, early_stopping, workers",
+            f"training.epoch: unknown key (did you mean 'epochs'?); allowed: {TRAINING}",
         ),
         (
             "model.filters=3",
@@ -64,9 +66,12 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         ),
         (
             "optimizer={name: adam, weight_decay: 1e-4}",
-            "optimizer.weight_decay: unknown key; allowed: name, learning_rate",
+            "optimizer.weight_decay: unknown key; allowed: learning_rate, clip, name, beta_1, beta_2, epsilon",
         ),  # fmt: skip
-        ("schedule={name: constant, warmup_epochs: 1}", "schedule.warmup_epochs: unknown key; allowed: name"),
+        (
+            "schedule={name: constant, power: 1}",
+            "schedule.power: unknown key; allowed: warmup_epochs, warmup_steps, name",
+        ),
         (
             "labels.encoding={name: binary, treshold: 3}",
             "labels.encoding.treshold: unknown key (did you mean 'threshold'?); allowed: name, threshold",
@@ -76,10 +81,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "data.folders=3",
             "data.folders: unknown key; allowed: name, root, images, masks, mask_suffix, without_mask, slices",
         ),
-        (
-            "training.int=3",
-            "training.int: unknown key; allowed: epochs, batch_size, precision, early_stopping, workers",
-        ),
+        ("training.int=3", f"training.int: unknown key; allowed: {TRAINING}"),
         # wrong types
         ("training.epochs=2.5", "training.epochs: got 2.5, allowed: a whole number"),
         ("training.epochs=abc", "training.epochs: got 'abc', allowed: a whole number"),
@@ -169,7 +171,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
             "data.name=foldr",
             "data.name: got 'foldr', allowed: folders, table, fractions, patterns (did you mean 'folders'?)",
         ),  # fmt: skip
-        ("optimizer={name: 3}", "optimizer.name: got 3, allowed: adam, adamw"),
+        ("optimizer={name: 3}", "optimizer.name: got 3, allowed: adam, adamw, nadam, sgd, rmsprop, lion"),
         ("model.name=unt", "model.name: got 'unt', allowed: unet (did you mean 'unet'?)"),
         (
             "labels.encoding=index",
@@ -358,6 +360,34 @@ def test_one_logit_is_for_two_classes(tmp_path: Path):
             "allowed: with cross_entropy, focal or top_k_cross_entropy",
         ),
         (["training.early_stopping=3"], "training.early_stopping: got 3, which has no effect in 3 epochs"),
+        (
+            ["optimizer={name: sgd, momentum: 0, nesterov: true}"],
+            "optimizer.nesterov: has no effect with momentum 0, allowed: false",
+        ),
+        (["schedule={name: plateau, patience: 3}"], "schedule.patience: got 3, which has no effect in 3 epochs"),
+        (
+            ["schedule={name: plateau, patience: 2}", "training.early_stopping=2"],
+            "schedule.patience: got 2, allowed: less than training.early_stopping (2)",
+        ),
+        (
+            ["schedule={name: poly, warmup_epochs: 1, warmup_steps: 2}"],
+            "schedule.warmup_steps: stands beside warmup_epochs, allowed: one of them",
+        ),
+        (["schedule={name: poly, warmup_epochs: 3}"], f"schedule.warmup_epochs: got 3, {LESS}"),
+        (["schedule={name: step, epochs: [1, 3]}"], f"schedule.epochs.1: got 3, {LESS}"),
+        (
+            ["schedule={name: step, epochs: [2, 1]}"],
+            "schedule.epochs: got [2, 1], allowed: ascending numbers of epochs, each once",
+        ),
+        (
+            ["schedule={name: step, epochs: [1], warmup_epochs: 1}"],
+            "schedule.epochs.0: got 1, allowed: more than warmup_epochs (1)",
+        ),
+        (
+            ["training.monitor=iou/rod"],
+            "training.monitor: got 'iou/rod' (did you mean 'iou/road'?); "
+            "allowed: mean_iou, mean_iou_rare, iou/sky, iou/road, loss, loss/cross_entropy",
+        ),
     ],
 )
 def test_a_setting_that_would_have_no_effect(tmp_path: Path, overrides: list[str], problem: str):

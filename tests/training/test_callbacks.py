@@ -18,6 +18,7 @@ from seg.training.callbacks import (
     out_of_patience,
     read_log,
 )
+from seg.training.monitor import Monitor, RareMean
 
 
 @pytest.fixture
@@ -128,3 +129,36 @@ def test_progress_prints_a_line_an_epoch_where_there_is_no_terminal():
     bar.on_train_end()
     expected = "epoch   1/12  loss 1.5000  val loss 2.0000  val mean IoU 0.5000  10.0 images/s  3 s\n"
     assert text.getvalue() == expected
+
+
+def test_a_loss_is_better_when_lower():
+    assert Monitor("loss/dice").score({"val_loss/dice": "0.25"}) == -0.25
+    assert Monitor("iou/loss").score({"val_iou/loss": 0.25}) == 0.25
+    assert Monitor().key == "val_mean_iou"
+
+
+def test_the_mean_of_the_rare_leaves_out_absent_classes():
+    seen = {"val_iou/a": 0.5, "val_iou/b": math.nan, "val_iou/c": 0.25}
+    RareMean(["a", "b", "c"]).on_epoch_end(0, seen)
+    assert seen["val_mean_iou_rare"] == 0.375
+    RareMean(["b"]).on_epoch_end(0, seen)
+    assert math.isnan(seen["val_mean_iou_rare"])
+
+
+def test_best_and_patience_follow_the_monitor(tmp_path, model):
+    best = tmp_path / "best.keras"
+    callback = attached(Checkpoints(best, tmp_path / "last.keras", patience=1, monitor=Monitor("loss")), model)
+    model.stop_training = False
+    for epoch, value in enumerate([2.0, 1.0, 1.5]):
+        assert not model.stop_training
+        model.layers[-1].kernel.assign(np.full((1, 1, 3, 2), epoch))
+        callback.on_epoch_end(epoch, logs() | {"val_loss": value})
+    assert model.stop_training
+    assert keras.ops.convert_to_numpy(keras.models.load_model(best).layers[-1].kernel)[0, 0, 0, 0] == 1.0
+
+
+def test_progress_shows_what_is_monitored():
+    text = io.StringIO()
+    bar = ProgressBar(Console(file=text, width=200), epochs=2, steps_per_epoch=2, monitor=Monitor("iou/[b]"))
+    bar.on_epoch_end(0, logs() | {"val_iou/[b]": 0.25})
+    assert "val mean IoU 0.5000  val iou/[b] 0.2500  10.0 images/s" in text.getvalue()

@@ -18,7 +18,7 @@ from seg.training.segmenter import Segmenter, load_segmenter
 WEIGHTS = [0.5, 1.0, 4.0]
 
 
-def small_segmenter(terms=None, jit_compile=False, online_weights=None):
+def small_segmenter(terms=None, jit_compile=False, online_weights=None, **options):
     keras.utils.set_random_seed(0)
     model = Segmenter(*unet_layers(bands=3, num_classes=3, depth=1, base_filters=4))
     terms = terms or [(1.0, CrossEntropy(class_weights=WEIGHTS)), (0.5, Dice())]
@@ -29,6 +29,7 @@ def small_segmenter(terms=None, jit_compile=False, online_weights=None):
         metrics=metrics,
         jit_compile=jit_compile,
         online_weights=online_weights,
+        **options,
     )
     return model
 
@@ -81,6 +82,66 @@ def test_a_fit_step_follows_the_gradient_of_the_pure_loss():
         np.testing.assert_allclose(
             keras.ops.convert_to_numpy(variable), old - 0.1 * keras.ops.convert_to_numpy(gradient), rtol=1e-4, atol=2e-6
         )
+
+
+def moves_and_gradients(model, penalty=lambda model: 0.0):
+    """What one SGD step of rate 0.1 subtracts, over 0.1; and the gradient of the pure loss plus `penalty`."""
+    import tensorflow as tf
+
+    images, labels = batch()
+    with tf.GradientTape() as tape:
+        loss = model.loss.total(model.loss.term_values(labels, model(images, training=True))) + penalty(model)
+    gradients = [keras.ops.convert_to_numpy(value) for value in tape.gradient(loss, model.trainable_variables)]
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    after = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    return [(old - new) / 0.1 for old, new in zip(before, after, strict=True)], gradients, logs
+
+
+@pytest.mark.parametrize("by", ["global_norm", "norm", "value"])
+def test_clipping_by_hand(by):
+    limit = 0.02  # the norms of the gradients are 0.02 to 0.5
+    moves, gradients, _ = moves_and_gradients(small_segmenter(clip=(by, limit)))
+    norms = [np.linalg.norm(gradient) for gradient in gradients]
+    if by == "global_norm":
+        norms = [np.sqrt(np.sum(np.square(norms)))] * len(norms)
+        assert norms[0] > limit
+    for move, gradient, norm in zip(moves, gradients, norms, strict=True):
+        expected = np.clip(gradient, -limit, limit) if by == "value" else gradient * min(1, limit / norm)
+        np.testing.assert_allclose(move, expected, rtol=1e-4, atol=2e-5)  # as above; divided by the rate
+
+
+def test_l2_is_of_kernels_and_in_the_loss():
+    import tensorflow as tf
+
+    def penalty(model):
+        kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+        assert len(kernels) < len(model.trainable_variables)
+        return 0.05 * sum(tf.reduce_sum(tf.square(kernel.value)) for kernel in kernels)
+
+    model = small_segmenter(l2=0.05)
+    expected = float(penalty(model))
+    moves, gradients, logs = moves_and_gradients(model, penalty)
+    for move, gradient in zip(moves, gradients, strict=True):
+        np.testing.assert_allclose(move, gradient, rtol=1e-4, atol=2e-5)
+    assert logs["loss/regularization"] == pytest.approx(expected, rel=1e-5)
+    total = logs["loss/cross_entropy"] + 0.5 * logs["loss/dice"] + logs["loss/regularization"]
+    assert logs["loss"] == pytest.approx(total, rel=1e-6)
+
+
+def test_clipping_and_l2_are_saved_with_the_model(tmp_path):
+    model = small_segmenter(clip=("norm", 0.5), l2=0.05)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (loaded.clip, loaded.l2) == (("norm", 0.5), 0.05)
+    images, labels = batch()
+    first, second = (each.train_on_batch(images, labels, return_dict=True) for each in (model, loaded))
+    assert first == second
+
+
+def test_a_clip_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="clip: got"):
+        small_segmenter(clip=("length", 1.0))
 
 
 def test_logits_at_void_pixels_move_nothing():
