@@ -144,7 +144,7 @@ def _source(arguments: argparse.Namespace) -> Source:
     from data_tools.checks.config_survey import survey
     from seg.config import load_config
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides, trains=False)
     found = survey(config)
     if arguments.split is not None and arguments.split not in found.splits:
         raise ConfigError(f"--split: got '{arguments.split}', allowed: {', '.join(found.splits)}")

@@ -22,22 +22,22 @@ from data_tools.checks import CheckReport, Grade, Rules, Survey, check_dataset
 from data_tools.checks.duplicates import MOST_BITS
 from data_tools.checks.report import finding_line, kinds_table, markdown, summary, to_json
 from data_tools.checks.survey import survey_folders, survey_pair
-from data_tools.mask_frequencies import ENCODINGS
+from data_tools.datasets.label_options import LABEL_OPTIONS, add_label_options, labels_from_options
+from seg.config.masks import KINDS
 from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS
 from seg.errors import ConfigError, DataError, run_command
-from seg.labels import LabelSet
 from seg.progress import progress_bar
 
 PROBLEMS = 1  # exit code
 STYLES = {Grade.ERROR: "red", Grade.WARNING: "yellow", Grade.HINT: "cyan"}
 PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
-FOLDER_OPTIONS = ("num_classes", "class_names", "ignore_index", "encoding", "bands", "mask_suffix")
+FOLDER_OPTIONS = ("encoding", "bands", "mask_suffix", *LABEL_OPTIONS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, 1 with problems, 2 for an error, 130 after Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     return run_command(lambda: _run(arguments))
 
 
@@ -56,12 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="check the data of this configuration")
     folder = parser.add_argument_group("without --config")
-    folder.add_argument("--num-classes", type=int, metavar="N", help="number of classes, void not counted")
-    folder.add_argument("--class-names", metavar="A,B,...", help="their names, in the order of their indices")
-    folder.add_argument("--ignore-index", type=int, metavar="I", help="the value that means void (default: 255)")
-    folder.add_argument("--encoding", choices=tuple(ENCODINGS), help="of the masks (default: index)")
+    folder.add_argument("--encoding", choices=tuple(KINDS), help="of the masks (default: index)")
     folder.add_argument("--bands", type=int, choices=(1, 3), help="of an image for the model (default: 3)")
     folder.add_argument("--mask-suffix", metavar="TEXT", help="what a mask's stem has behind its image's")
+    add_label_options(parser, "classes, without --config")
     rules = parser.add_argument_group("what is found")
     rules.add_argument(
         "--small-pixels", type=int, default=Rules.small_pixels, metavar="K",
@@ -136,7 +134,7 @@ def _config_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
     from data_tools.checks.config_survey import survey
     from seg.config import load_config
 
-    config = load_config(arguments.config, arguments.inputs)
+    config = load_config(arguments.config, arguments.inputs, trains=False)
     read: dict[str, Any] = {"labels": config.labels.label_set(), "encoding": config.labels.mask_encoding()}
     read |= {"bands": config.input.bands, "nodata": config.input.nodata}
     return survey(config), read
@@ -148,18 +146,16 @@ def _folder_source(arguments: argparse.Namespace) -> tuple[Survey, dict[str, Any
         raise ConfigError(f"DIR: got {got}, allowed: one folder with images/ and masks/, or --config FILE")
     if arguments.num_classes is None and arguments.class_names is None:
         raise ConfigError("--num-classes: missing, needed with DIR (or --class-names, or --config FILE instead)")
-    names = [f"class_{index}" for index in range(arguments.num_classes or 0)]
-    if arguments.class_names is not None:
-        names = [name.strip() for name in arguments.class_names.split(",")]
-        if arguments.num_classes not in (None, len(names)):
-            raise ConfigError(f"--class-names: got {len(names)} names, --num-classes says {arguments.num_classes}")
-    labels = LabelSet.from_names(names, 255 if arguments.ignore_index is None else arguments.ignore_index)
+    names = (arguments.class_names or "").split(",")
+    if arguments.class_names is not None and arguments.num_classes not in (None, len(names)):
+        raise ConfigError(f"--class-names: got {len(names)} names, --num-classes says {arguments.num_classes}")
+    section = labels_from_options(arguments, None, arguments.encoding)
     root, suffix = Path(arguments.inputs[0]), arguments.mask_suffix or ""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     split = any((root / kind / split).is_dir() for kind in ("images", "masks") for split in SPLITS)
     survey = survey_folders(root, mask_suffix=suffix) if split else survey_pair(root, "images", "masks", suffix)
-    read = {"labels": labels, "encoding": ENCODINGS[arguments.encoding or "index"], "bands": arguments.bands or 3}
+    read = {"labels": section.label_set(), "encoding": section.mask_encoding(), "bands": arguments.bands or 3}
     return survey, read
 
 
@@ -172,6 +168,8 @@ def _progress(pairs: int) -> Iterator[Callable[[int], None]]:
 
 
 def _print(console: Console, report: CheckReport, shown: int) -> None:
+    if report.values is not None:
+        console.print(f"{report.values.text()}\n", markup=False, soft_wrap=True)
     if not report.findings:
         return
     table = kinds_table(report)

@@ -27,6 +27,7 @@ from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, list_files, relative_name, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.masks.reading import MaskEncoding, MergedEncoding, StoredEncoding
+from seg.data.masks.values import telling_all_values
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 from seg.progress import progress
@@ -173,7 +174,8 @@ def _convert(files: list[tuple[File, str]], plan: Plan, arguments: argparse.Name
             return error
 
     done = []
-    with progress("converting", len(files)) as step:
+    masks = [mask for mask, _ in files]
+    with telling_all_values(masks, plan.labels, plan.reading), progress("converting", len(files)) as step:
         for one in in_order(convert, files, arguments.threads or os.cpu_count() or 1):
             done.append(one)
             step()

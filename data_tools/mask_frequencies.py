@@ -31,6 +31,7 @@ from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
+from seg.data.masks.values import telling_all_values
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 from seg.progress import progress_bar
@@ -109,7 +110,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if source.labels.multi_label:
         return _run_multi_label(source, arguments, console)
     start = time.perf_counter()
-    splits, notes = _collect(source, arguments)
+    masks = [mask for some in source.splits.values() for mask in some]
+    with telling_all_values(masks, source.labels, source.encoding):
+        splits, notes = _collect(source, arguments)
     seconds = time.perf_counter() - start
     report = BalanceReport(splits, source.labels, arguments.normalize)
     files = report.total.counts.num_images
@@ -213,7 +216,7 @@ def _config_source(arguments: argparse.Namespace) -> Source:
             raise ConfigError(f"--{option.replace('_', '-')}: has no effect with --config, which says it")
     from seg.config import load_config
 
-    config = load_config(arguments.config, arguments.inputs)
+    config = load_config(arguments.config, arguments.inputs, trains=False)
     splits: dict[str, list[File]] = {
         split: [sample.mask for sample in found] for split, found in config.samples().items()
     }

@@ -113,7 +113,7 @@ def _plan(arguments: argparse.Namespace) -> TilePlan:
     if arguments.config is not None:
         if arguments.void is not None:
             raise ConfigError("--void: has no effect with --config, which says it")
-        labels = load_config(arguments.config).labels
+        labels = load_config(arguments.config, trains=False).labels
         void = labels.encoding.void_values(labels)
     elif arguments.void is not None:
         void = tuple(_value(text) for text in arguments.void)

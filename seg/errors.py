@@ -23,6 +23,10 @@ class DataError(SegError):
     """An image, a mask, a sample list or a stored artefact is missing, broken or does not match the rest."""
 
 
+class UnknownLabelError(DataError):
+    """A mask holds a value or colour that is neither a class nor void."""
+
+
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's body and turns a `SegError` into one message on stderr.
 

@@ -123,7 +123,7 @@ def _open(path: Path, which: str | None, config_file: Path | None) -> _Opened:
     if config_file is None:
         raise ConfigError(f"--config: left out, and {path} knows no data; allowed: a YAML file with data and labels")
     labels, _ = read_description(checkpoint)
-    config = load_config(config_file)
+    config = load_config(config_file, trains=False)
     got, allowed = _classes(config.labels.label_set()), _classes(labels)
     if got != allowed:
         raise DataError(f"{config_file}: got the classes {got}; allowed with {path}: {allowed}")

@@ -72,10 +72,13 @@ def train(config: Config, run: RunDir) -> None:
     Raises:
         DataError: The data, a stored artefact or the run folder is at fault.
     """
+    from seg.data.masks.values import telling_all_values
     from seg.training.preparation import prepare
 
     splits = config.samples(console.print)
-    prepared = prepare(config, run, splits["train"], console)
+    masks = [sample.mask for samples in splits.values() for sample in samples]
+    with telling_all_values(masks, config.labels.label_set(), config.labels.mask_encoding()):
+        prepared = prepare(config, run, splits["train"], console)
     rare = rare_names(config, prepared.counts)
 
     from seg.runs.hardware import start_tensorflow

@@ -18,6 +18,7 @@ from data_tools.checks.survey import Survey
 from data_tools.checks.volumes import one_a_volume
 from seg.data.files.storage import mask_file, relative_name
 from seg.data.files.threads import in_order
+from seg.data.masks.values import SetValues, set_values
 from seg.data.samples.pairs import Sample
 
 WORST = 5  # files named for the small components of a class
@@ -36,12 +37,14 @@ class CheckReport:
         pairs: Pairs of each split.
         pixels: For each split (C + 1,) int64: pixels of each class, then void, of the masks that could be read.
         rules: What was looked for.
+        values: Of all masks, where some hold values that are no class.
     """
 
     findings: tuple[Finding, ...]
     pairs: dict[str, int]
     pixels: dict[str, np.ndarray]
     rules: Rules
+    values: SetValues | None = None
 
     def number(self, grade: Grade) -> int:
         """How many findings have this grade."""
@@ -85,7 +88,11 @@ def check_dataset(
     findings = [*survey.findings, *one_a_volume(total.findings, survey.splits, survey.root), *total.whole()]
     findings.sort(key=lambda finding: (_GRADE_ORDER[finding.grade], _KIND_ORDER[finding.kind]))
     counts = {split: len(samples) for split, samples in survey.splits.items()}
-    return CheckReport(tuple(findings), counts, {split: total.pixels[split] for split in counts}, rules)
+    values = None
+    if any(finding.kind == "unknown-labels" for finding in findings) and not rules.labels.multi_label:
+        masks = [sample.mask for samples in survey.splits.values() for sample in samples]
+        values = set_values(masks, rules.labels, rules.encoding)
+    return CheckReport(tuple(findings), counts, {split: total.pixels[split] for split in counts}, rules, values)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from data_tools.checks.dataset import CheckReport
 from data_tools.checks.findings import KINDS, Finding, Grade
+from seg.data.masks.values import SetValues
 from seg.tables import Table
 
 FORMAT = 1  # of the JSON; raise it when a key changes its meaning
@@ -60,13 +61,25 @@ def to_json(report: CheckReport) -> dict[str, Any]:
             split: {"pairs": number, "pixels": dict(zip(names, report.pixels[split].tolist(), strict=True))}
             for split, number in report.pairs.items()
         },
+        "values": None if report.values is None else values_to_json(report.values),
         "findings": [finding.to_json() for finding in report.findings],
     }
+
+
+def values_to_json(values: SetValues) -> dict[str, Any]:
+    """All values of the masks, and a section that reads them."""
+    rows = [
+        {"value": row.value, "pixels": row.pixels, "files": row.files, "meaning": row.meaning} for row in values.rows
+    ]
+    return {"masks": values.masks, "unread": values.unread, "rows": rows, "section": values.section()}
 
 
 def markdown(report: CheckReport, shown: int) -> str:
     """A table of the kinds, then up to `shown` findings of each."""
     parts = ["# Dataset check", "", summary(report) + "."]
+    if report.values is not None:
+        parts += ["", f"{report.values.summary()}:", "", report.values.table().markdown().rstrip()]
+        parts += ["", "```yaml", report.values.section(), "```"]
     if report.findings:
         parts += ["", kinds_table(report).markdown().rstrip()]
     for kind, findings in report.by_kind().items():

@@ -15,9 +15,17 @@ from seg.errors import ConfigError
 ENCODINGS = tuple(name for name, kind in KINDS.items() if not kind.multi_label)
 
 
-def add_label_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `labels_from_options` reads."""
-    group = parser.add_argument_group("classes (each overrides the configuration's)")
+LABEL_OPTIONS = (
+    "class_names", "num_classes", "ignore_index", "colours", "void_colours", "tolerance", "values", "ignore_values",
+    "threshold",
+)  # fmt: skip
+
+
+def add_label_options(
+    parser: argparse.ArgumentParser, title: str = "classes (each overrides the configuration's)"
+) -> None:
+    """Adds `LABEL_OPTIONS`, which `labels_from_options` reads."""
+    group = parser.add_argument_group(title)
     group.add_argument("--class-names", metavar="A,B,...", help="class names in the order of their indices")
     group.add_argument("--num-classes", type=int, metavar="N", help="instead of names")
     group.add_argument("--ignore-index", type=int, metavar="I", help="the index that means void (default: 255)")
@@ -40,7 +48,7 @@ def config_and_inputs(arguments: argparse.Namespace, inputs: Sequence[str]) -> t
     if arguments.config is None:
         return None, list(inputs)
     overrides = [text for text in inputs if "=" in text and not Path(text).exists()]
-    return load_config(arguments.config, overrides), [text for text in inputs if text not in overrides]
+    return load_config(arguments.config, overrides, trains=False), [text for text in inputs if text not in overrides]
 
 
 def labels_from_options(arguments: argparse.Namespace, config: Config | None, encoding: str | None) -> Labels:

@@ -25,6 +25,7 @@ from seg.data.files.storage import File, LimitedMask, holder, mask_file, write_b
 from seg.data.files.threads import in_order
 from seg.data.masks.counts import count_pixels, load_fast_counter
 from seg.data.masks.reading import MaskEncoding, read_mask
+from seg.data.masks.values import telling_all_values
 from seg.data.samples.pairs import SPLITS, Sample
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -125,10 +126,11 @@ def count_samples(
         return count_pixels(sample.mask, labels, encoding)
 
     counts = []
-    for one in in_order(count, samples, threads or os.cpu_count() or 1):
-        counts.append(one)
-        if progress is not None:
-            progress()
+    with telling_all_values([sample.mask for sample in samples], labels, encoding):
+        for one in in_order(count, samples, threads or os.cpu_count() or 1):
+            counts.append(one)
+            if progress is not None:
+                progress()
     return np.array(counts)
 
 

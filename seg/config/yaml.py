@@ -16,11 +16,12 @@ from seg.config.tree import Config
 from seg.errors import ConfigError
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path | str, overrides: Sequence[str] = (), *, trains: bool = True) -> Config:
     """Reads and validates a configuration file.
 
     Args:
         path: A YAML file.
+        trains: False: sections that only a training needs may be missing, as of a file with `data` and `labels` alone.
         overrides: `key.sub=value` texts; the value is read as YAML, so `training.epochs=3` and
             `loss=[{name: dice}]` both work, and `loss.0.coefficient=2` reaches into a list.
 
@@ -30,6 +31,12 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     tree = read_yaml(Path(path))
     for override in overrides:
         apply_override(tree, override)
+    if not trains:
+        labels = tree.get("labels")
+        encoding = labels.get("encoding") if isinstance(labels, dict) else None
+        if isinstance(encoding, dict) and encoding.get("name") == "multi_label":  # the default loss is of one class
+            tree = {"loss": [{"name": "binary_cross_entropy"}]} | tree
+        tree = {"name": "data", "training": {"epochs": 1000, "batch_size": 1}} | tree
     return validate(tree, " ".join([str(path), *overrides]))
 
 

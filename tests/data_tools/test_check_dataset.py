@@ -136,7 +136,8 @@ def test_small_components_are_as_small_as_asked(drawn, tmp_path):
         (["nowhere", "--num-classes", "2"], "nowhere: no such folder"),
         ([".", "--num-classes", "2"], ".: holds no folder images and no folder masks"),
         ([".", "--num-classes", "3", "--class-names", "a,b"], "--class-names: got 2 names, --num-classes says 3"),
-        ([".", "--num-classes", "1"], "labels.names: got 1 classes, allowed: 2 to 255"),
+        ([".", "--num-classes", "1"], "the classes and their encoding: 1 problem\n  labels.names: got 1 "),
+        (["--config", "c.yaml", "--values", "1=a"], "--values: has no effect with --config, which says it"),
         (["--config", "c.yaml", "--bands", "1"], "--bands: has no effect with --config, which says it"),
         (["--config", "c.yaml"], "c.yaml: no such file"),
         ([".", "--num-classes", "2", "--threads", "0"], "--threads: got 0, allowed: 1 or more"),
@@ -150,6 +151,32 @@ def test_messages(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_all_values_of_the_set_come_first(tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, values in enumerate(([1, 2], [2, 3], [4, 1])):
+        image = np.random.default_rng(number).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"images/{number}.png"), image)
+        mask = np.repeat([values], 8, 0).repeat(4, 1).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"masks/{number}.png"), mask)
+    report = tmp_path / "report.json"
+    assert main([str(tmp_path), "--class-names", "a,b,c,d", "--json", str(report)]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("3 masks hold 4 value(s), of which 1 are no class\n")
+    assert "values: {1: a, 2: b, 3: c, 4: d}" in text
+    assert [row["pixels"] for row in json.loads(report.read_text())["values"]["rows"]] == [64, 64, 32, 32]
+    values = ["--encoding", "values", "--values", "1=a", "2=b", "3=c", "4=d"]
+    assert main([str(tmp_path), "--class-names", "a,b,c,d", *values]) == 0
+    assert "no class" not in capsys.readouterr().out
+
+
+def test_a_configuration_of_data_and_labels_alone(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"labels: {{names: [a, b]}}\ndata: {{name: fractions, root: {tmp_path}/nowhere}}\n")
+    assert main(["--config", str(config)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: data.root: got '{tmp_path}/nowhere', which is no folder")
 
 
 def test_ctrl_c_ends_it_and_writes_nothing(drawn, tmp_path, monkeypatch, capsys):

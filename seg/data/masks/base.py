@@ -6,8 +6,9 @@ is; a new one is a class with these members, its section in seg.config and its t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +24,9 @@ FITTING = {  # what to use instead, for each kind of file that an encoding does 
     "gray with alpha": "'index', 'values' or 'binary'",
     "palette": "'palette'",
 }
+
+
+StoredValue = int | Colour  # of a gray or palette file, or of one in colours
 
 
 class Decoded(NamedTuple):
@@ -101,6 +105,23 @@ class Encoding:
         """(65536,) int64: how often each value is stored, where `stores_indices`; None otherwise."""
         return None
 
+    def unmerged(self, labels: LabelSet) -> tuple[Encoding, LabelSet]:
+        """How files store their own classes, and these; of any but a merged encoding itself and `labels`."""
+        return self, labels
+
+    def stored_values(self, pieces: Iterable[Stored]) -> Counter[StoredValue] | None:
+        """The values or colours of a file's pixels that are not void, and how many have each; None of planes."""
+        return None
+
+    def section_of(self, meanings: Mapping[StoredValue, str], labels: LabelSet) -> dict[str, Any]:
+        """The `labels` section of a configuration that gives every value a meaning.
+
+        Args:
+            meanings: Value -> class name, "void" or "no class".
+            labels: The classes so far.
+        """
+        raise NotImplementedError
+
     def doubt(self, pieces: Iterable[Stored]) -> tuple[str, str] | None:
         """What is suspicious in the values of a file: a kind of finding and a text."""
         return None
@@ -133,6 +154,22 @@ def png(pixels: np.ndarray) -> bytes:
 def described(name: str, **settings: object) -> str:
     """name, key value, ... of the settings that are set."""
     return ", ".join([name, *(f"{key} {_plain(value)}" for key, value in settings.items() if value)])
+
+
+def new_names(meanings: Mapping[StoredValue, str], classes: Sequence[str], word: str) -> dict[StoredValue, str]:
+    """Value -> class name, of values that are not void: the classes in order where they are as many, else the known
+    ones as they are and new names for the others. Of one value more than classes the largest stays out, as void."""
+    found = [value for value, meaning in sorted(meanings.items()) if meaning != "void"]
+    if len(found) == len(classes):
+        return dict(zip(found, classes, strict=True))
+    if len(found) == len(classes) + 1 and found[-1] == 255:
+        return dict(zip(found[:-1], classes, strict=True))
+    return {
+        value: f"{word}_{'_'.join(map(str, value)) if isinstance(value, tuple) else value}"
+        if meanings[value] == "no class"
+        else meanings[value]
+        for value in found
+    }
 
 
 def _plain(value: object) -> str:

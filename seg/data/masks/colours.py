@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from seg.data.files.storage import File
 from seg.data.files.stored import Stored
-from seg.data.masks.base import FITTING, Decoded, Encoding, described, png
-from seg.errors import ConfigError, DataError
+from seg.data.masks.base import FITTING, Decoded, Encoding, StoredValue, described, new_names, png
+from seg.errors import ConfigError, DataError, UnknownLabelError
 from seg.labels import Colour, LabelSet
 
 SNAPPED = 512  # above every label + 1
+KEPT = 1000  # colours of a file in a table of all values
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,30 @@ class ColourEncoding(Encoding):
     def known_colours(self, labels: LabelSet) -> tuple[Colour, ...] | None:
         """As `Encoding.known_colours`."""
         return None if self.tolerance else (*labels.colours, *self.void_colours)
+
+    def stored_values(self, pieces: Iterable[Stored]) -> Counter[StoredValue] | None:
+        """As `Encoding.stored_values`, of one file the `KEPT` commonest colours."""
+        total: Counter[StoredValue] = Counter()
+        for stored in pieces:
+            colours, void = self.colours_of(stored), stored.void()
+            codes = _codes(np.ascontiguousarray(colours))
+            found, counts = np.unique(codes if void is None else codes[~void], return_counts=True)
+            kept = np.argsort(-counts, kind="stable")[:KEPT]
+            total.update({
+                (code >> 16, code >> 8 & 255, code & 255): count
+                for code, count in zip(found[kept].tolist(), counts[kept].tolist(), strict=True)
+            })  # fmt: skip
+        return total
+
+    def section_of(self, meanings: Mapping[StoredValue, str], labels: LabelSet) -> dict[str, Any]:
+        """As `Encoding.section_of`."""
+        names = {name: list(value) for value, name in new_names(meanings, labels.names, "colour").items()
+                 if isinstance(value, tuple)}  # fmt: skip
+        known = {name: list(colour) for name, colour in zip(labels.names, labels.colours, strict=True)}
+        colours = known | names
+        void = [list(value) for value, meaning in meanings.items() if meaning == "void" and isinstance(value, tuple)]
+        encoding = {"name": "colour", "void_colours": void}
+        return {"names": [*colours], "colours": [*colours.values()], "encoding": encoding}
 
     def encode(self, mask: np.ndarray, labels: LabelSet) -> bytes:
         """RGB, void the first of `void_colours`."""
@@ -180,7 +207,7 @@ def _unmapped_colour(
     if encoding.tolerance:
         near += f" at distance {np.sqrt(squares[commonest]):.1f}"
         allowed += f" to a distance of {encoding.tolerance:g}; the farthest pixel is at {farthest:.1f}"
-    return DataError(
+    return UnknownLabelError(
         f"{path}: colour {colour} in {counts[commonest]} pixels is no class{others}; "
         f"nearest: {near}; allowed: {allowed}"
     )

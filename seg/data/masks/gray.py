@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from seg.data.files.stored import Stored
-from seg.data.masks.base import FITTING, Decoded, Encoding, described, png
-from seg.errors import ConfigError, DataError
+from seg.data.masks.base import FITTING, Decoded, Encoding, StoredValue, described, new_names, png
+from seg.errors import ConfigError, DataError, UnknownLabelError
 from seg.labels import LabelSet
 
 FILE_VALUES = 65536  # a gray file holds at most 16 bits a pixel
@@ -54,6 +55,26 @@ class _ByValue(Encoding):
                 return None
             counts += np.bincount(values, minlength=FILE_VALUES)
         return counts
+
+    def stored_values(self, pieces: Iterable[Stored]) -> Counter[StoredValue] | None:
+        """As `Encoding.stored_values`."""
+        total: Counter[StoredValue] = Counter()
+        for stored in pieces:
+            values, void = _whole_numbers(self.values_of(stored), stored), stored.void()
+            found, counts = np.unique(values if void is None else values[~void], return_counts=True)
+            total.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        return total
+
+    def section_of(self, meanings: Mapping[StoredValue, str], labels: LabelSet) -> dict[str, Any]:
+        """As `Encoding.section_of`, by the encoding `values`."""
+        names = new_names(meanings, labels.names, "value")
+        void = [value for value in sorted(meanings) if value not in names]
+        classes = [*(name for name in labels.names if name in names.values()), *names.values()]
+        return {
+            "names": [*dict.fromkeys(classes)],
+            "ignore_values": void,
+            "encoding": {"name": "values", "values": names},
+        }
 
     def values_of(self, stored: Stored) -> np.ndarray:
         """The (h, w) values that `table` gives a meaning to; an error where the file is of another kind."""
@@ -102,7 +123,7 @@ class _ByValue(Encoding):
             listed = ", ".join(f"{value} in {count} pixels" for value, count in some)
             more = f" and {len(found) - _LISTED} more values" if len(found) > _LISTED else ""
             allowed = self.allowed(int(found[counts.argmax()]), labels)
-            raise DataError(f"{stored.file}: label value {listed}{more}{allowed}")
+            raise UnknownLabelError(f"{stored.file}: label value {listed}{more}{allowed}")
         return mapped.astype(np.uint8, copy=False)
 
     def allowed(self, unknown: int, labels: LabelSet) -> str:
@@ -174,6 +195,14 @@ class PaletteEncoding(_ByIndex):
         if stored.kind != "palette":
             raise self.wrong_kind(stored, "a palette PNG or a GIF", FITTING.get(stored.kind, "'colour'"))
         return stored.values
+
+    def section_of(self, meanings: Mapping[StoredValue, str], labels: LabelSet) -> dict[str, Any]:
+        """As `Encoding.section_of`: indices are places in the list of names."""
+        void = [value for value, meaning in sorted(meanings.items()) if meaning == "void"]
+        most = max(value for value in (*meanings, 0) if isinstance(value, int) and value not in void)
+        places = range(max(most + 1, labels.num_classes))
+        names = [labels.names[place] if place < labels.num_classes else f"index_{place}" for place in places]
+        return {"names": names, "ignore_values": void, "encoding": {"name": "palette"}}
 
     def encode(self, mask: np.ndarray, labels: LabelSet) -> bytes:
         """8-bit palette of the class colours, void black."""

@@ -45,6 +45,10 @@ class MergedEncoding(Encoding):
         pairs = ", ".join(f"{name}: {label}" for name, label in zip(self.labels.names, self.classes, strict=True))
         return f"{self.stored.description}, merged {{{pairs}}}"
 
+    def unmerged(self, labels: LabelSet) -> tuple[Encoding, LabelSet]:
+        """As `Encoding.unmerged`."""
+        return self.stored, self.labels
+
     def reader(self, file: File) -> Reader:
         """What reads a mask file."""
         return self.stored.reader(file)

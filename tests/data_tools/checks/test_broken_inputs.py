@@ -664,7 +664,7 @@ case(
     "other files",
     lambda f: f.write("images/train/notes.txt", b"x"),
     ("ignored-files", "images/train/notes.txt"),
-    says="1 file(s) in images/train",
+    says="1 file *.txt in images/train",
 )
 
 
