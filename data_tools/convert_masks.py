@@ -11,29 +11,40 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from data_tools.annotations import READERS
+from data_tools.annotations.shapes import AnnotatedImage, check_labels
+from data_tools.datasets import arrays
 from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
 from data_tools.datasets.manifest import whole_file
-from data_tools.datasets.mask_writing import Conversion, convert_mask
+from data_tools.datasets.mask_writing import Conversion, write_converted
 from seg.config.labels import Labels
 from seg.data.files import volumes
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, list_files, relative_name, write_bytes
 from seg.data.files.threads import in_order
-from seg.data.masks.reading import MaskEncoding, MergedEncoding, StoredEncoding
+from seg.data.masks.base import Decoded
+from seg.data.masks.reading import (
+    MaskEncoding,
+    MergedEncoding,
+    StoredEncoding,
+    decode_stored,
+    read_mask_and_snapped,
+)
 from seg.data.masks.values import telling_all_values
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
 from seg.progress import progress
 
 ALLOWED = ", ".join(ENCODINGS)
-SUFFIXES = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in volumes.SUFFIXES)
+SUFFIXES = (*(suffix for suffix in MASK_SUFFIXES if suffix not in volumes.SUFFIXES), *arrays.SUFFIXES)
+Source = File | AnnotatedImage
 BROKEN = 3  # exit code where broken masks were skipped
 
 
@@ -41,17 +52,20 @@ BROKEN = 3  # exit code where broken masks were skipped
 class Plan:
     """Which masks become which files, and how both store the classes."""
 
-    files: list[tuple[File, str]]
+    files: list[tuple[Source, str]]
     labels: LabelSet
     reading: MaskEncoding
     writing: StoredEncoding
+    decode: Callable[[Source], Decoded]
+    form: str  # of the files, in words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, 2 for an error, 3 where broken masks were skipped."""
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.convert_masks",
-        description="Writes masks of any encoding as index PNG (or as --to says) into OUT, under the same relative "
+        description="Writes masks of any encoding, MATLAB and NumPy arrays and what annotation tools export as index "
+        "PNG (or as --to says) into OUT, under the same relative "
         "names. Each file is read back and compared before it gets its name; a broken mask is named, and nothing is "
         "written for it.",
         epilog="example: python -m data_tools.convert_masks --config configs/aerial_city.yaml data.root=DIR --out new",
@@ -62,7 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="says the classes, the encoding and the masks")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the new masks go")
-    parser.add_argument("--from", dest="source", choices=ENCODINGS, help="default: the configuration's, or index")
+    parser.add_argument(
+        "--from", dest="source", choices=(*ENCODINGS, *READERS),
+        help=f"an encoding (default: the configuration's, or index), or an annotation export: {', '.join(READERS)}",
+    )  # fmt: skip
     parser.add_argument("--to", dest="target", choices=ENCODINGS, default="index", help="default: index")
     parser.add_argument("--merge", action="store_true", help="apply labels.merge, which cannot be undone")
     parser.add_argument("--overwrite", action="store_true", help="replace files in OUT")
@@ -70,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="what a broken mask does")
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per CPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers, and what became of each file")
+    parser.add_argument("--variable", metavar="NAME", help="of .mat files that hold several, as GTcls.Segmentation")
+    drawn = parser.add_argument_group("annotations")
+    drawn.add_argument("--background", metavar="NAME", help="class of pixels in no shape, or void (default: the first)")
+    drawn.add_argument("--leave-out", nargs="+", metavar="LABEL", help="labels that are no class")
+    drawn.add_argument("--images", type=Path, metavar="DIR", help="the images of qupath, whose size they have")
     add_label_options(parser)
     arguments = parser.parse_intermixed_args(argv)
     return run_command(lambda: _run(arguments))
@@ -97,7 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     config, folders = config_and_inputs(arguments, arguments.inputs)
-    source = labels_from_options(arguments, config, arguments.source)
+    annotated = arguments.source in READERS
+    source = labels_from_options(arguments, config, "index" if annotated else arguments.source)
     target = labels_from_options(arguments, config, arguments.target)
     for option, section in (("--from", source), ("--to", target)):
         if section.multi_label:
@@ -106,7 +129,13 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             )
     if arguments.merge and not source.merge:
         raise ConfigError("--merge: has no effect, the configuration has no labels.merge")
-    files: list[tuple[File, str]] = []
+    if annotated:
+        return _annotated(arguments, folders, source, _writing(target))
+    for option in ("background", "leave_out", "images"):
+        if getattr(arguments, option) is not None:
+            allowed = f"allowed: --from {', '.join(READERS)}"
+            raise ConfigError(f"--{option.replace('_', '-')}: has no effect without annotations, {allowed}")
+    files: list[tuple[Source, str]] = []
     if folders:
         for folder in folders:
             masks = list_files(folder, SUFFIXES)
@@ -124,7 +153,40 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.merge:
         reading = MergedEncoding(source.encoding.build(source), labels, source.merged_indices())
         labels = source.label_set()
-    return Plan(_targets(files), labels, reading, _writing(target))
+
+    def decode(mask: Source) -> Decoded:
+        assert not isinstance(mask, AnnotatedImage)
+        if isinstance(mask, Path) and mask.suffix.lower() in arrays.SUFFIXES:
+            return decode_stored(arrays.read_array(mask, arguments.variable), labels, reading)
+        return read_mask_and_snapped(mask, labels, reading)
+
+    return Plan(_targets(files), labels, reading, _writing(target), decode, reading.description)
+
+
+def _annotated(arguments: argparse.Namespace, paths: list[str], source: Labels, writing: StoredEncoding) -> Plan:
+    """The masks of what an annotation tool exported."""
+    labels, left_out = source.stored_label_set(), arguments.leave_out or ()
+    if arguments.merge or arguments.variable is not None:
+        raise ConfigError("--merge, --variable: have no effect on annotations, allowed: on masks")
+    if arguments.images is not None and arguments.source != "qupath":
+        raise ConfigError("--images: has no effect but with --from qupath, whose files do not say the size")
+    if len(paths) != 1 or not Path(paths[0]).exists():
+        raise DataError(f"MASKS: got {', '.join(paths) or 'none'}, allowed: one file or folder of annotations")
+    background = arguments.background or labels.names[0]
+    if background not in (*labels.names, "void"):
+        raise ConfigError(f"--background: got '{background}', allowed: void, {', '.join(labels.names)}")
+    void = background == "void" and "void" not in labels.names
+    index = labels.ignore_index if void else labels.names.index(background)
+    options = {"images": arguments.images} if arguments.images is not None else {}
+    images = READERS[arguments.source](Path(paths[0]), **options)
+    check_labels(images, labels, left_out)
+
+    def decode(image: Source) -> Decoded:
+        assert isinstance(image, AnnotatedImage)
+        return image.mask(labels, index, left_out)
+
+    files: list[tuple[Source, str]] = [(image, image.name) for image in images]
+    return Plan(_targets(files), labels, source.encoding.build(source), writing, decode, arguments.source)
 
 
 def _writing(target: Labels) -> StoredEncoding:
@@ -134,12 +196,12 @@ def _writing(target: Labels) -> StoredEncoding:
     return target.encoding.build(target)
 
 
-def _targets(files: list[tuple[File, str]]) -> list[tuple[File, str]]:
+def _targets(files: list[tuple[Source, str]]) -> list[tuple[Source, str]]:
     """(mask, name of the new file relative to OUT); refuses two masks that would get one name, and names outside."""
-    sources: dict[str, File] = {}
+    sources: dict[str, Source] = {}
     for mask, name in files:
         path = PurePosixPath(name).with_suffix(".png")
-        if ".." in path.parts:
+        if ".." in path.parts or path.is_absolute() or "\\" in name:
             raise DataError(f"{mask}: lies outside of data.root; allowed: masks under it, or their folder as MASKS")
         if str(path) in sources:
             raise DataError(f"{sources[str(path)]} and {mask}: both would become {path}; convert them apart")
@@ -147,7 +209,7 @@ def _targets(files: list[tuple[File, str]]) -> list[tuple[File, str]]:
     return [(mask, name) for name, mask in sources.items()]
 
 
-def _without_existing(plan: Plan, arguments: argparse.Namespace) -> tuple[list[tuple[File, str]], int]:
+def _without_existing(plan: Plan, arguments: argparse.Namespace) -> tuple[list[tuple[Source, str]], int]:
     """The files to convert, and how many are left as they are; refuses to replace what is there."""
     for mask, name in plan.files:
         target = arguments.out / name
@@ -164,17 +226,20 @@ def _without_existing(plan: Plan, arguments: argparse.Namespace) -> tuple[list[t
     return [(mask, name) for mask, name in plan.files if name not in there], len(there)
 
 
-def _convert(files: list[tuple[File, str]], plan: Plan, arguments: argparse.Namespace) -> list[Conversion | DataError]:
-    def convert(file: tuple[File, str]) -> Conversion | DataError:
+def _convert(
+    files: list[tuple[Source, str]], plan: Plan, arguments: argparse.Namespace
+) -> list[Conversion | DataError]:
+    def convert(file: tuple[Source, str]) -> Conversion | DataError:
         try:
-            return convert_mask(file[0], arguments.out / file[1], plan.labels, plan.reading, plan.writing)
+            decoded = plan.decode(file[0])
+            return write_converted(file[0], arguments.out / file[1], decoded, plan.labels, plan.writing)
         except DataError as error:
             if arguments.on_error == "stop":
                 raise
             return error
 
     done = []
-    masks = [mask for mask, _ in files]
+    masks = [mask for mask, _ in files if not isinstance(mask, AnnotatedImage)]
     with telling_all_values(masks, plan.labels, plan.reading), progress("converting", len(files)) as step:
         for one in in_order(convert, files, arguments.threads or os.cpu_count() or 1):
             done.append(one)
@@ -184,7 +249,7 @@ def _convert(files: list[tuple[File, str]], plan: Plan, arguments: argparse.Name
 
 def _print_summary(plan: Plan, good: dict[str, Conversion], existing: int, arguments: argparse.Namespace) -> None:
     print(
-        f"{len(good):,} masks from {plan.reading.description} to {plan.writing.description} in {arguments.out}, "
+        f"{len(good):,} masks from {plan.form} to {plan.writing.description} in {arguments.out}, "
         "each read back and equal"
     )
     if existing:
@@ -208,7 +273,7 @@ def _print_summary(plan: Plan, good: dict[str, Conversion], existing: int, argum
 def _to_json(plan: Plan, good: dict[str, Conversion], broken: dict[str, str], existing: int) -> dict[str, Any]:
     pixels = np.sum([np.zeros(plan.labels.num_classes + 1, np.int64), *(one.pixels for one in good.values())], axis=0)
     return {
-        "from": plan.reading.description,
+        "from": plan.form,
         "to": plan.writing.description,
         "converted": len(good),
         "left_as_they_were": existing,

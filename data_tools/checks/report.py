@@ -71,7 +71,8 @@ def values_to_json(values: SetValues) -> dict[str, Any]:
     rows = [
         {"value": row.value, "pixels": row.pixels, "files": row.files, "meaning": row.meaning} for row in values.rows
     ]
-    return {"masks": values.masks, "unread": values.unread, "rows": rows, "section": values.section()}
+    told = {"causes": values.causes(), "section": values.section()}
+    return {"masks": values.masks, "unread": values.unread, "rows": rows, **told}
 
 
 def markdown(report: CheckReport, shown: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from seg.data.files.storage import File, written_whole
+from seg.data.masks.base import Decoded
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, StoredEncoding, read_mask, read_mask_and_snapped
 from seg.errors import DataError
@@ -42,7 +43,14 @@ def convert_mask(
     Raises:
         DataError: `source` cannot be read, or what was written does not read back to the same classes; names `source`.
     """
-    mask, snapped = read_mask_and_snapped(source, labels, reading)
+    return write_converted(source, target, read_mask_and_snapped(source, labels, reading), labels, writing)
+
+
+def write_converted(
+    source: object, target: Path, decoded: Decoded, labels: LabelSet, writing: StoredEncoding
+) -> Conversion:
+    """As `convert_mask`, of a mask in memory, which messages call `source`."""
+    mask, snapped = decoded
     try:
         content = writing.encode(mask, labels)
     except DataError as error:

@@ -25,7 +25,7 @@ LAYERS = (
     ("seg.runs",),
     ("seg.training", "seg.inference"),
     ("seg.train", "seg.evaluate", "seg.predict", "seg.trained"),
-    ("data_tools.checks", "data_tools.datasets", "data_tools.balance", "data_tools.scenes"),
+    ("data_tools.annotations", "data_tools.checks", "data_tools.datasets", "data_tools.balance", "data_tools.scenes"),
     ("data_tools",),
     ("experiments",),
 )

@@ -154,7 +154,7 @@ def test_what_is_there_stays(folder: Path, tmp_path: Path, capsys: pytest.Captur
         ([], "--class-names: missing, needed without --config (or --num-classes)"),
         (["--num-classes", "2"], "MASKS: got none, allowed: a folder or URL of masks, or --config FILE"),
         (["gone", "--num-classes", "2"], "gone: no such folder of masks"),
-        ([".", "--num-classes", "2"], ".: no masks in it, looked for .gif, .jpeg, .jpg, .png, .tif, .tiff"),
+        ([".", "--num-classes", "2"], ".: no masks in it, looked for .gif, .jpeg, .jpg, .mat, .npy, .png, .tif, .tiff"),
         ([".", "--num-classes", "2", "--threads", "0"], "--threads: got 0, allowed: 1 or more"),
         ([".", "--num-classes", "2", "--merge"], "--merge: has no effect, the configuration has no labels.merge"),
         ([".", "--num-classes", "2", "--overwrite", "--skip-existing"], "--overwrite and --skip-existing: got both"),

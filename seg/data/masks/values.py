@@ -21,6 +21,7 @@ from seg.labels import LabelSet
 from seg.tables import Table
 
 LOOKED_AT = 10_000  # masks; of more every second, third, ... is read
+WRITABLE = range(65536)  # what `labels.encoding.values` takes; others are never a class
 SHOWN = 40  # values; more come from interpolation or lossy compression
 
 
@@ -90,15 +91,46 @@ class SetValues:
         """The `labels` section of a configuration that reads all of them, or why there is none."""
         if len(self.strange) > SHOWN:
             return f"# {len(self.strange)} values come from interpolation or lossy compression: resize by nearest pixel"
-        section = self.encoding.section_of({row.value: row.meaning for row in self.rows}, self.labels)
+        meanings = {
+            row.value: row.meaning for row in self.rows if isinstance(row.value, tuple) or row.value in WRITABLE
+        }
+        section = self.encoding.section_of(meanings, self.labels)
         kept = {key: value for key, value in section.items() if value != []}
         return yaml.safe_dump({"labels": kept}, default_flow_style=None, sort_keys=False, width=100).rstrip()
+
+    def causes(self) -> list[str]:
+        """What likely made values that are no class, a sentence each."""
+        strange = [row.value for row in self.strange]
+        numbers = [value for value in strange if isinstance(value, int)]
+        found = {row.value for row in self.rows if isinstance(row.value, int)}
+        causes = []
+        if any(value < -1 for value in numbers):
+            causes.append("negative ids: labels above 32767 (127) saved as int16 (int8); save them unsigned")
+        if -1 in numbers:
+            causes.append("-1 marks 'nothing' in some tools: give it a value of its own, then list it in ignore_values")
+        if numbers and {*numbers} <= {63, 64, 127, 128, 191, 192, 254, 255} and len(found) > 2:
+            causes.append(
+                f"{', '.join(map(str, numbers))}: quarters of 255, as of masks that were scaled to 8 bits (by ANTs, or "
+                "for viewers)"
+            )
+        if found == {0, 255} and numbers == [255]:
+            causes.append("0 and 255 alone: a binary mask, for labels.encoding {name: binary}")
+        if numbers and 0 not in found and len(found - {255}) <= len(self.labels.names):
+            causes.append(
+                "nothing is 0: classes counted from 1, or class 0 was lost where files were joined (unions, mosaics)"
+            )
+        if len(strange) > SHOWN:
+            causes.append("so many values come from interpolation or lossy compression: resize by nearest pixel")
+        elif self.strange and max(row.pixels for row in self.strange) * 1000 < sum(row.pixels for row in self.rows):
+            causes.append("so few pixels are often of a resize that was not by nearest pixel, along borders")
+        return causes
 
     def text(self) -> str:
         """All of it."""
         lines = [self.summary(), *_aligned(self.table())]
         if len(self.strange) > SHOWN:
             lines.append(f"and {len(self.strange) - SHOWN:,} more values that are no class")
+        lines += [f"likely: {cause}" for cause in self.causes()]
         lines += ["to paste, with names of your own (values that mean nothing go to ignore_values or void_colours):"]
         return "\n".join(lines) + "\n" + self.section()
 

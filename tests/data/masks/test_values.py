@@ -104,3 +104,26 @@ def test_many_values_are_of_interpolation(tmp_path):
     found = set_values(masks(tmp_path, np.arange(256).reshape(16, 16)), LABELS, IndexEncoding())
     assert found.section() == "# 252 values come from interpolation or lossy compression: resize by nearest pixel"
     assert len(found.table().rows) == 44 and "and 212 more values that are no class" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        ([0, -32768, 1], "negative ids: labels above 32767"),
+        ([0, -1, 1], "-1 marks 'nothing'"),
+        ([0, 63, 128], "63, 128: quarters of 255"),
+        ([0, 255, 0], "0 and 255 alone: a binary mask"),
+        ([1, 2, 3], "nothing is 0: classes counted from 1, or class 0 was lost"),
+        ([0] * 2000 + [5], "so few pixels are often of a resize"),
+    ],
+)
+def test_likely_causes(tmp_path, values, cause):
+    rasterio = pytest.importorskip("rasterio")
+    array = np.array([[values]], np.int16)
+    profile = {"driver": "GTiff", "height": 1, "width": len(values), "count": 1, "dtype": "int16"}
+    with rasterio.open(tmp_path / "m.tif", "w", transform=rasterio.Affine(1, 0, 5, 0, -1, 5), **profile) as new:
+        new.write(array)
+    labels = LabelSet.from_names(["sky", "road", "car"], ignore_index=254)
+    found = set_values([tmp_path / "m.tif"], labels, IndexEncoding())
+    assert any(text.startswith(cause) for text in found.causes()), found.causes()
+    assert f"likely: {cause}" in found.text()
