@@ -32,7 +32,12 @@ class Training(Section):
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs without a better value of `monitor` before training ends"
     )
-    workers: Annotated[int, Field(ge=1)] | None = Field(None, description="data threads; left out: one a core")
+    workers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="images or, by processes, batches that are loaded at a time; left out: one a core"
+    )
+    loading: Literal["auto", "threads", "processes"] = Field(
+        "auto", description="what loads the training batches; auto: processes on a GPU, whose steps outrun threads"
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.early_stopping is not None and self.early_stopping >= self.epochs:

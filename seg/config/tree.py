@@ -169,6 +169,7 @@ class Config(Section):
             first_step=first_step,
             crops_per_image=self.input.crops_per_image,
             workers=self.training.workers,
+            loading=self.training.loading,
         )
 
     def steps_per_epoch(self, num_samples: int) -> int:

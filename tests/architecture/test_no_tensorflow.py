@@ -18,6 +18,7 @@ LIGHT_MODULES = (
     "seg.data.samples.pairs",
     "data_tools.scenes.scene",
     "seg.data.views.sources",
+    "seg.data.batches.processes",
     "seg.data.views.band_statistics",
     "seg.balance.pairs",
     "seg.metrics.iou",

@@ -6,20 +6,24 @@ stream begun at any step of any epoch has the batches that the uninterrupted one
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from seg.data.batches.loading import BatchLoader, TrainingLoader, load_view
+from seg.data.batches.loading import Planner, TrainingLoader, load_view
+from seg.data.batches.processes import NotImportable, ProcessLoader
+from seg.data.batches.threads import ThreadLoader
 from seg.data.masks.reading import MaskEncoding
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.draws import epoch_draws, steps_per_epoch
@@ -33,7 +37,8 @@ if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose imp
     from seg.data.views.transforms import Augmentation
 
 PREFETCHED_BATCHES = 2
-LOADED_BATCHES = 2  # under way at a time, so that no thread waits for the last image of one
+QUIET = 0.02  # seconds without a call after which a stream that was left has filled its buffers
+LONGEST_END = 5.0  # seconds, should a sample take that long
 
 
 def training_batches(
@@ -53,6 +58,7 @@ def training_batches(
     first_step: int = 0,
     crops_per_image: int = 1,
     workers: int | None = None,
+    loading: Literal["auto", "threads", "processes"] = "auto",
 ) -> tf.data.Dataset:
     """One continuous stream of the batches of epochs `first_epoch` to `epochs` - 1.
 
@@ -75,6 +81,9 @@ def training_batches(
         first_step: The step of that epoch to begin at.
         crops_per_image: How often an epoch draws from each image; with a sampler, on average.
         workers: Images prepared at a time; None: one a core. The batches do not depend on it.
+        loading: By threads of this process or by processes, which share no lock but take a second to start, and a
+            function in `pixel_weights` that other processes can import. auto: by processes where TensorFlow has a GPU,
+            whose steps are too fast for threads.
 
     Returns:
         A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8[, weights (N, H, W) float32]).
@@ -82,31 +91,56 @@ def training_batches(
     Raises:
         DataError: Fewer samples than a batch, or the first sample is broken. Later samples fail while iterating: use
             `user_errors`.
+        SegError: The system lets no more processes start.
+        ValueError: Settings that do not go together.
     """
     steps = steps_per_epoch(len(samples), batch_size, crops_per_image)
     if not 0 <= first_step < steps:
         raise ValueError(f"first_step: got {first_step}, allowed: 0 to {steps - 1}")
-    load = TrainingLoader(samples, labels, encoding, preprocessing, augmentation, pixel_weights, sampler, cache, seed)
+    if augmentation is None and sampler and sampler.crops:
+        raise ValueError("got class-centred crops without an augmentation, allowed: with one")
+    load = TrainingLoader(samples, labels, encoding, preprocessing, augmentation, pixel_weights, cache)
+    planner, workers = Planner(seed, sampler), workers or os.cpu_count() or 1
 
     def drawn(epoch: np.int64) -> np.ndarray:
         count = steps * batch_size
-        if sampler is None:
-            return epoch_draws(len(samples), crops_per_image, seed, int(epoch), count)
-        return sampler.draws(seed, int(epoch), count, crops_per_image)
+        with _calls:
+            if sampler is None:
+                return epoch_draws(len(samples), crops_per_image, seed, int(epoch), count)
+            return sampler.draws(seed, int(epoch), count, crops_per_image)
 
     # Whole batches, which TensorFlow takes as they are: batched by tf.data, pixels are copied twice more.
-    loader, shape = BatchLoader(load, preprocessing.bands, workers), (batch_size, *load.size, preprocessing.bands)
+    loader = _batch_loader(load, batch_size, workers, loading)
+    shape = (batch_size, *load.size, preprocessing.bands)
     dataset = (
         _draw_batches(drawn, steps, batch_size, range(first_epoch, epochs), first_step)
         .map(
-            _tensor_loader(loader, shape, labels.mask_axes, weighted=pixel_weights is not None),
-            num_parallel_calls=LOADED_BATCHES,
+            _tensor_loader(
+                lambda draws: loader(planner(draws)), shape, labels.mask_axes, weighted=pixel_weights is not None
+            ),
+            num_parallel_calls=loader.calls,
             deterministic=True,
         )
         .prefetch(PREFETCHED_BATCHES)
     )
     left = max(0, steps * (epochs - first_epoch) - first_step)
-    return not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)))
+    dataset = not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)))
+    options = tf.data.Options()  # calls that wait for workers must not take the threads that the training step runs on
+    options.threading.private_threadpool_size = loader.calls + 1
+    return dataset.with_options(options)
+
+
+def _batch_loader(
+    load: TrainingLoader, batch_size: int, workers: int, loading: Literal["auto", "threads", "processes"]
+) -> ProcessLoader | ThreadLoader:
+    if loading == "threads" or (loading == "auto" and not tf.config.get_visible_devices("GPU")):
+        return ThreadLoader(load, workers)
+    try:
+        return ProcessLoader(load, batch_size, workers)
+    except NotImportable:
+        if loading == "processes":
+            raise
+        return ThreadLoader(load, workers)
 
 
 def _draw_batches(
@@ -196,15 +230,19 @@ _error_numbers = itertools.count(1)
 _ERROR_MARK = "<loading error {}>"
 
 
-class _Uncollected:
-    """Python collects no garbage while any thread is inside.
+class _Calls:
+    """The Python calls that TensorFlow's threads make to load samples. No garbage is collected while any is inside.
 
     Garbage is collected in whichever thread happens to allocate. Where that is one that loads samples for an abandoned
     stream, and the stream is in the garbage, its destruction waits for the thread that destroys it.
+
+    Attributes:
+        ending: Python is at its end, and no one will see what is loaded.
     """
 
     def __init__(self) -> None:
         self._lock, self._inside, self._was_on = threading.Lock(), 0, True
+        self._left, self.ending = time.monotonic(), False
 
     def __enter__(self) -> None:
         with self._lock:
@@ -216,11 +254,21 @@ class _Uncollected:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
+            self._left = time.monotonic()
             if self._inside == 0 and self._was_on:
                 gc.enable()
 
+    def end(self) -> None:
+        """Waits until a stream that was left has filled its buffers, with anything. A thread of TensorFlow that is in
+        Python when that ends would abort the process or hang it."""
+        self.ending = True
+        limit = time.monotonic() + LONGEST_END
+        while (now := time.monotonic()) < limit and (self._inside or now < self._left + QUIET):
+            time.sleep(QUIET / 10)
 
-_uncollected = _Uncollected()
+
+_calls = _Calls()
+atexit.register(_calls.end)
 
 
 def _tensor_loader(
@@ -236,19 +284,22 @@ def _tensor_loader(
     pixels.
     """
     dtypes = (tf.float32, tf.uint8, tf.float32) if weighted else (tf.float32, tf.uint8)
+    shapes = (shape, (*shape[:-1], *mask_axes), shape[:-1])
+    nothing = tuple(
+        np.zeros([side or 1 for side in each], dtype.as_numpy_dtype)
+        for each, dtype in zip(shapes, dtypes, strict=False)  # the last two only if weighted
+    )
 
     def load_or_record(key: Any) -> tuple[np.ndarray, ...]:
         try:
-            with _uncollected:
-                return load(key)
+            with _calls:
+                return nothing if _calls.ending else load(key)
         except Exception as error:
             number = next(_error_numbers)
             _loading_errors[number] = error
             raise RuntimeError(f"{error} {_ERROR_MARK.format(number)}") from error
 
     def load_tensors(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        image, *maps = tf.numpy_function(load_or_record, [key], dtypes)
-        shapes = ((*shape[:-1], *mask_axes), shape[:-1])
-        return tf.ensure_shape(image, shape), *map(tf.ensure_shape, maps, shapes)
+        return tuple(map(tf.ensure_shape, tf.numpy_function(load_or_record, [key], dtypes), shapes))
 
     return load_tensors

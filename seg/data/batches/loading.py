@@ -1,12 +1,11 @@
-"""Samples to arrays: whole pairs, the views of an evaluation, and the batches of a training, made by threads."""
+"""Samples to arrays: whole pairs, the views of an evaluation, the draws of a training."""
 
 from __future__ import annotations
 
-import os
+import copy
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ from seg.data.files.reading import read_values
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.draws import sample_seed
+from seg.data.views.crop_transform import Target
 from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.sources import PixelWeights, SampleSource, View
 from seg.errors import DataError
@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose imp
     from seg.data.views.transforms import Augmentation
 
 cv2.setNumThreads(0)  # images are loaded one a thread; OpenCV's own threads would only compete with them
-
-ALIGNMENT = 64  # bytes
 
 
 def load_pair(
@@ -78,45 +76,44 @@ def load_view(
     return preprocessing.picture(pixels.image), preprocessing.prepare(pixels.image, pixels.missing), mask
 
 
-class BatchLoader:
-    """From the draws of a batch (N, 4) to its arrays, made by a pool of threads; safe for threads itself."""
+class Plan(NamedTuple):
+    """One draw, with everything random about it: what makes its arrays needs neither the run's seed nor its sampler.
 
-    def __init__(self, load: TrainingLoader, bands: int, workers: int | None) -> None:
-        """`load` makes one draw's arrays."""
-        self._load, self._bands = load, bands
-        self._pool = ThreadPoolExecutor(workers or os.cpu_count(), "loading")
+    Attributes:
+        sample: Its index.
+        seed: Of the augmentation.
+        target: The pixel that the crop must show, or None.
+    """
 
-    def __call__(self, draws: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(images (N, H, W, bands) float32, masks (N, H, W[, K]) uint8[, weights (N, H, W) float32])."""
-        images = aligned((len(draws), *self._load.size, self._bands))
-        futures: list[Future[tuple[np.ndarray, ...]]] = []
-        try:
-            futures = [self._pool.submit(self._load, *pair) for pair in zip(draws, images, strict=True)]
-            maps = [future.result() for future in futures]
-        except RuntimeError as error:
-            if futures or "shutdown" not in str(error):
-                raise
-            # Python is at its end, and no one will see this batch; TensorFlow would report an error.
-            maps = [self._load(*pair) for pair in zip(draws, images, strict=True)]
-        finally:
-            for future in futures:  # of a batch that failed
-                future.cancel()
-        return images, *(np.stack(each) for each in zip(*maps, strict=True))
+    sample: int
+    seed: int
+    target: Target | None
 
 
-def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An uninitialised float32 array at an address that TensorFlow takes without copying; NumPy's own are not."""
-    size = int(np.prod(shape)) * 4
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+class Planner:
+    """From the draws of a batch to their plans."""
+
+    def __init__(self, seed: int, sampler: Sampler | None) -> None:
+        """`seed` is the run's."""
+        self._seed, self._sampler = seed, sampler
+
+    def __call__(self, draws: np.ndarray) -> list[Plan]:
+        """Of draws (N, 4) of (epoch, sample, crop, centre class)."""
+        return [self._plan(*draw) for draw in draws.tolist()]
+
+    def _plan(self, epoch: int, index: int, crop: int, centre: int) -> Plan:
+        seed = sample_seed(self._seed, epoch, index, crop)
+        return Plan(index, seed, self._sampler.target(index, centre, seed) if self._sampler else None)
 
 
 class TrainingLoader:
-    """From a draw (epoch, sample, crop, centre class) to what the model is trained on; safe for threads.
+    """From a plan to what the model is trained on; safe for threads, and pickled to worker processes.
 
     Attributes:
         size: (height, width) of what it gives.
+        preprocessing: What its images still have to go through where they are uint8.
+        mask_axes: Of a mask, behind height and width.
+        weighted: Whether it gives pixel weights.
     """
 
     def __init__(
@@ -127,22 +124,17 @@ class TrainingLoader:
         preprocessing: Preprocessing,
         augmentation: Augmentation | None,
         pixel_weights: PixelWeights | None,
-        sampler: Sampler | None,
         cache: PixelCache | None,
-        seed: int,
     ) -> None:
         """Reads the first sample; the arguments are those of `training_batches`."""
         if augmentation is not None and augmentation.resize != preprocessing.resize:
             raise ValueError(
                 f"got resize {preprocessing.resize} and the augmentation's {augmentation.resize}, allowed: equal"
             )
-        if augmentation is None and sampler and sampler.crops:
-            raise ValueError("got class-centred crops without an augmentation, allowed: with one")
         self._samples, self._labels, self._encoding = samples, labels, encoding
-        self._preprocessing, self._augmentation = preprocessing, augmentation
+        self.preprocessing, self._augmentation = preprocessing, augmentation
         self._source = preprocessing if augmentation is None else replace(preprocessing, resize=None)
-        self._pixel_weights, self._sampler = pixel_weights, sampler
-        self._cache, self._seed = cache, seed
+        self._pixel_weights, self.cache = pixel_weights, cache
         if not self._source.reads_plainly(samples[0].image) and cache:
             raise DataError(
                 f"{samples[0].image}: is read by windows or slices, or with input.bands as a list, input.nodata or "
@@ -153,38 +145,44 @@ class TrainingLoader:
         self._any_size = bool(crop or preprocessing.resize)
         first = crop or preprocessing.resize or load_pair(samples[0], labels, encoding, preprocessing)[1].shape
         self.size: tuple[int, int] = (first[0], first[1])
+        self.mask_axes, self.weighted = labels.mask_axes, pixel_weights is not None
 
-    def __call__(self, draw: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Writes the image to `out` (H, W, bands) float32; returns mask (H, W[, K]) uint8[, weights (H, W) float32]."""
-        epoch, index, crop, centre = (int(value) for value in draw)
-        sample = self._samples[index]
+    def divided(self, workers: int) -> TrainingLoader:
+        """The same for each of as many processes, whose caches together keep no more than this one may."""
+        divided = copy.copy(self)
+        if self.cache is not None:
+            divided.cache = self.cache.divided(workers)
+        return divided
+
+    def __call__(self, plan: Plan) -> tuple[np.ndarray, ...]:
+        """The image (H, W, bands): uint8, which `preprocessing.prepare` still makes the model's input of, or float32,
+        which is the model's input; the mask (H, W[, K]) uint8[, weights (H, W) float32]."""
+        sample = self._samples[plan.sample]
         if self._augmentation is not None and not self._source.reads_plainly(sample.image):
-            return self._of_source(self._augmentation, index, centre, sample_seed(self._seed, epoch, index, crop), out)
-        image, mask = self._pair(index)
+            return self._of_source(self._augmentation, plan)
+        image, mask = self._pair(plan.sample)
         self._check_size(sample, mask.shape[:2])
         maps = [] if self._pixel_weights is None else [self._pixel_weights(sample.mask, mask)]
-        if self._augmentation is None:
-            self._preprocessing.prepare(image, out=out)
-            return mask, *maps
-        seed = sample_seed(self._seed, epoch, index, crop)
-        target = self._sampler.target(index, centre, seed) if self._sampler else None
-        drawn = self._augmentation.draw(mask.shape[:2], seed, target)
-        self._augmentation.check_stored(image.dtype, sample.image)
-        image = self._preprocessing.augmentable(image)
-        image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
-        self._preprocessing.prepare(image, out=out)
-        return mask, *maps
+        if self._augmentation is not None:
+            drawn = self._augmentation.draw(mask.shape[:2], plan.seed, plan.target)
+            self._augmentation.check_stored(image.dtype, sample.image)
+            image = self.preprocessing.augmentable(image)
+            image, mask, *maps = self._augmentation.apply(drawn, image, mask, *maps)
+        return self._shown(image), mask, *maps
 
-    def _of_source(
-        self, augmentation: Augmentation, index: int, centre: int, seed: int, out: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def _shown(self, image: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
+        image = self.preprocessing.augmentable(image)
+        return image if image.dtype == np.uint8 and missing is None else self.preprocessing.prepare(image, missing)
+
+    def _of_source(self, augmentation: Augmentation, plan: Plan) -> tuple[np.ndarray, ...]:
         """Of a sample that is read by windows."""
-        source = SampleSource(self._samples[index], self._labels, self._encoding, self._source, self._pixel_weights)
+        source = SampleSource(
+            self._samples[plan.sample], self._labels, self._encoding, self._source, self._pixel_weights
+        )
         self._check_size(source.sample, source.shape)
-        target = self._sampler.target(index, centre, seed) if self._sampler else None
-        pixels, missing = augmentation.of_source(source, seed, target)
-        self._preprocessing.prepare(pixels.image, missing, out)
-        return (pixels.mask,) if pixels.weights is None else (pixels.mask, pixels.weights)
+        pixels, missing = augmentation.of_source(source, plan.seed, plan.target)
+        image = self._shown(pixels.image, missing if missing.any() else None)
+        return (image, pixels.mask) if pixels.weights is None else (image, pixels.mask, pixels.weights)
 
     def _check_size(self, sample: Sample, shape: tuple[int, ...]) -> None:
         if not self._any_size and shape != self.size:
@@ -200,7 +198,7 @@ class TrainingLoader:
         def load() -> tuple[np.ndarray, np.ndarray]:
             return load_pair(sample, self._labels, self._encoding, self._source)
 
-        return load() if self._cache is None else self._cache(sample.image, sample.mask, load)
+        return load() if self.cache is None else self.cache(sample.image, sample.mask, load)
 
 
 def _size(pixels: np.ndarray) -> str:

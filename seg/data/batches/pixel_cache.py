@@ -11,8 +11,10 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from seg.errors import DataError
 Pair = tuple[np.ndarray, np.ndarray]
 # A file written to within a clock tick of being read could change again unseen; git calls such an entry racily clean.
 SETTLED_NS = 2_000_000_000
+ALIGNMENT = 64  # bytes, of an array in shared memory
 MAPPED = 10_000  # pairs that stay mapped; the system allows 65,530 mappings in a process
 
 
@@ -62,6 +65,16 @@ class PixelCache:
         for array in pair:
             array.flags.writeable = False  # whether kept or not, so that no caller depends on it
         return pair
+
+    def divided(self, parts: int) -> PixelCache:
+        """One for each of as many processes, which together keep no more than the limit: on disk, files for all."""
+        if self.folder is None:
+            return SharedPixelCache(self.limit // parts, self.reading)
+        return PixelCache(self._used + max(0, self.limit - self._used) // parts, self.reading, self.folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what it keeps."""
+        return type(self), (self.limit, self.reading, self.folder)
 
     def _memory(self, name: str, states: tuple[FileState, FileState]) -> Pair | None:
         known = self._kept.get(name)
@@ -104,6 +117,66 @@ class PixelCache:
                 write_bytes(self.folder / file, content.getvalue())
         except OSError as error:
             raise DataError(f"{self.folder}: decoded images cannot be kept there: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array lies in shared memory."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def array(self, memory: memoryview) -> np.ndarray:
+        """A view of it, not to be written to."""
+        return np.ndarray(self.shape, self.dtype, memory.toreadonly(), self.offset)
+
+
+class Kept(NamedTuple):
+    """What one process has kept, for the others."""
+
+    name: str
+    states: tuple[FileState, FileState]
+    image: Place
+    mask: Place
+
+
+class SharedPixelCache(PixelCache):
+    """One process's part of a memory that several fill, each its own stretch of it, and all read.
+
+    Attributes:
+        new: What this process has kept; who asks it for batches takes that and tells the others (`learn`).
+    """
+
+    def __init__(self, limit: int, reading: str, folder: None = None) -> None:
+        super().__init__(limit, reading, None)
+        self.new: list[Kept] = []
+        self._places: dict[str, Kept] = {}
+
+    def attach(self, memory: memoryview, number: int) -> None:
+        """Has it fill the stretch of the process of that `number`."""
+        self._shared, self._start = memory, number * self.limit
+
+    def learn(self, kept: Sequence[Kept]) -> None:
+        """Takes in what others have kept."""
+        self._places.update((entry.name, entry) for entry in kept)
+
+    def _memory(self, name: str, states: tuple[FileState, FileState]) -> Pair | None:
+        known = self._places.get(name)
+        if known is None or known.states != states:
+            return None
+        return known.image.array(self._shared), known.mask.array(self._shared)
+
+    def _keep(self, name: str, states: tuple[FileState, FileState], pair: Pair) -> None:
+        if self._used + sum(array.nbytes for array in pair) > self.limit:
+            return  # nor is the room of a file's earlier content given back
+        places = []
+        for array in pair:
+            places.append(Place(self._start + self._used, array.shape, array.dtype.str))
+            np.ndarray(array.shape, array.dtype, self._shared, places[-1].offset)[...] = array
+            self._used += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        self._places[name] = Kept(name, states, *places)
+        self.new.append(self._places[name])
 
 
 def _file_names(name: str, states: tuple[FileState, FileState]) -> tuple[str, str]:

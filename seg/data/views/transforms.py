@@ -80,6 +80,10 @@ class Augmentation(AugmentationSettings):
                 f"for others: {', '.join(ANY_BANDS)}"
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without the transforms of its threads."""
+        return _unpickled, (self.model_dump(),)
+
     @property
     def ranges(self) -> CropTransformRanges:
         """The geometric part but for the flips."""
@@ -192,6 +196,10 @@ class Augmentation(AugmentationSettings):
                 transforms.append(albumentations.ColorJitter((1.0, 1.0), (1.0, 1.0), saturation, (-hue, hue), p=1.0))
             self._per_thread.colours = transforms
         return self._per_thread.colours
+
+
+def _unpickled(settings: dict[str, Any]) -> Augmentation:
+    return Augmentation(**settings)
 
 
 class OpenBrightnessContrast(albumentations.RandomBrightnessContrast):

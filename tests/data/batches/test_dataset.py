@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from seg.data.batches.dataset import evaluation_batches, training_batches, user_errors
-from seg.data.batches.loading import BatchLoader, TrainingLoader, load_pair
+from seg.data.batches.loading import Plan, TrainingLoader, load_pair
 from seg.data.batches.pixel_cache import PixelCache
+from seg.data.batches.threads import ThreadLoader
 from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
 from seg.data.sampling.draws import epoch_order
@@ -353,20 +354,20 @@ def test_a_stream_that_is_left_when_python_ends_is_quiet(
     samples: list[Sample], end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow may ask for batches until the last moment, when no thread may be started any more."""
-    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, 0)
-    load = BatchLoader(loader, 3, workers=2)
-    draws = np.array([(0, 1, 0, -1), (0, 4, 0, -1)])
-    before = load(draws)
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None)
+    load = ThreadLoader(loader, workers=2)
+    plans = [Plan(1, 7, None), Plan(4, 8, None)]
+    before = load(plans)
     if end == "of the pool":
         load._pool.shutdown()
     else:
         monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
-    for whole, again in zip(before, load(draws), strict=True):
+    for whole, again in zip(before, load(plans), strict=True):
         np.testing.assert_array_equal(whole, again)
 
 
 def test_an_error_of_a_loader_is_no_end_of_python(samples: list[Sample]) -> None:
-    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None, None, 0)
+    loader = TrainingLoader(samples, LABELS, ENCODING, PLAIN, AUGMENT, None, None)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a pump's shutdown"):
         patch.setattr(TrainingLoader, "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("a pump's shutdown")))
-        BatchLoader(loader, 3, workers=2)(np.array([(0, 1, 0, -1)]))
+        ThreadLoader(loader, workers=2)([Plan(1, 7, None)])
