@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from seg.data.batches.loading import Planner, TrainingLoader, load_view
+from seg.data.batches.loading import Drawing, TrainingLoader, load_view
 from seg.data.batches.processes import NotImportable, ProcessLoader
 from seg.data.batches.threads import ThreadLoader
 from seg.data.masks.reading import MaskEncoding
 from seg.data.samples.pairs import Sample
-from seg.data.sampling.draws import epoch_draws, steps_per_epoch
+from seg.data.sampling.draws import steps_per_epoch
 from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.sources import PixelWeights, evaluation_views
 from seg.labels import LabelSet
@@ -100,23 +100,15 @@ def training_batches(
     if augmentation is None and sampler and sampler.crops:
         raise ValueError("got class-centred crops without an augmentation, allowed: with one")
     load = TrainingLoader(samples, labels, encoding, preprocessing, augmentation, pixel_weights, cache)
-    planner, workers = Planner(seed, sampler), workers or os.cpu_count() or 1
-
-    def drawn(epoch: np.int64) -> np.ndarray:
-        count = steps * batch_size
-        with _calls:
-            if sampler is None:
-                return epoch_draws(len(samples), crops_per_image, seed, int(epoch), count)
-            return sampler.draws(seed, int(epoch), count, crops_per_image)
-
+    drawing = Drawing(len(samples), crops_per_image, seed, sampler)
+    loader = _batch_loader(load, batch_size, workers or os.cpu_count() or 1, loading)
     # Whole batches, which TensorFlow takes as they are: batched by tf.data, pixels are copied twice more.
-    loader = _batch_loader(load, batch_size, workers, loading)
     shape = (batch_size, *load.size, preprocessing.bands)
     dataset = (
-        _draw_batches(drawn, steps, batch_size, range(first_epoch, epochs), first_step)
+        _draw_batches(drawing, steps, batch_size, range(first_epoch, epochs), first_step)
         .map(
             _tensor_loader(
-                lambda draws: loader(planner(draws)), shape, labels.mask_axes, weighted=pixel_weights is not None
+                lambda draws: loader(drawing.plans(draws)), shape, labels.mask_axes, weighted=pixel_weights is not None
             ),
             num_parallel_calls=loader.calls,
             deterministic=True,
@@ -124,10 +116,8 @@ def training_batches(
         .prefetch(PREFETCHED_BATCHES)
     )
     left = max(0, steps * (epochs - first_epoch) - first_step)
-    dataset = not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)))
-    options = tf.data.Options()  # calls that wait for workers must not take the threads that the training step runs on
-    options.threading.private_threadpool_size = loader.calls + 1
-    return dataset.with_options(options)
+    # Calls that wait for workers must not take the threads that the training step runs on.
+    return not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)), threads=loader.calls + 1)
 
 
 def _batch_loader(
@@ -143,11 +133,13 @@ def _batch_loader(
         return ThreadLoader(load, workers)
 
 
-def _draw_batches(
-    drawn: Callable[[np.int64], np.ndarray], steps: int, batch_size: int, epochs: range, first_step: int
-) -> tf.data.Dataset:
+def _draw_batches(drawing: Drawing, steps: int, batch_size: int, epochs: range, first_step: int) -> tf.data.Dataset:
     """The (epoch, sample, crop, centre class) of each batch, (batch_size, 4) int64, from `first_step` of the first
     epoch on."""
+
+    def drawn(epoch: np.int64) -> np.ndarray:
+        with _calls:
+            return drawing.draws(int(epoch), steps * batch_size)
 
     def epoch_dataset(epoch: tf.Tensor) -> tf.data.Dataset:
         draws = tf.ensure_shape(tf.numpy_function(drawn, [epoch], tf.int64), (steps * batch_size, 3))
@@ -189,11 +181,13 @@ def evaluation_batches(
     return not_tuned(dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES))
 
 
-def not_tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without tf.data's tuning: there is nothing to tune, and its thread is waited for, for up to 0.8 s,
+def not_tuned(dataset: tf.data.Dataset, threads: int | None = None) -> tf.data.Dataset:
+    """The dataset, with `threads` of its own or TensorFlow's, without tf.data's tuning: there is nothing to tune, and its thread is waited for, for up to 0.8 s,
     whenever an iterator ends, as at the end of each validation."""
     options = tf.data.Options()
     options.autotune.enabled = False
+    if threads is not None:
+        options.threading.private_threadpool_size = threads
     return dataset.with_options(options)
 
 

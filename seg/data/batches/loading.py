@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -14,7 +14,7 @@ from seg.data.files.images import resize_mask
 from seg.data.files.reading import read_values
 from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import Sample
-from seg.data.sampling.draws import sample_seed
+from seg.data.sampling.draws import epoch_draws, sample_seed
 from seg.data.views.crop_transform import Target
 from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.sources import PixelWeights, SampleSource, View
@@ -90,20 +90,35 @@ class Plan(NamedTuple):
     target: Target | None
 
 
-class Planner:
-    """From the draws of a batch to their plans."""
+@dataclass(frozen=True)
+class Drawing:
+    """What a run draws, see `seg.data.sampling.draws`.
 
-    def __init__(self, seed: int, sampler: Sampler | None) -> None:
-        """`seed` is the run's."""
-        self._seed, self._sampler = seed, sampler
+    Attributes:
+        num_samples: Of the training split.
+        crops_per_image: How often an epoch draws from each.
+        seed: The run's.
+        sampler: What draws in place of that, or None.
+    """
 
-    def __call__(self, draws: np.ndarray) -> list[Plan]:
-        """Of draws (N, 4) of (epoch, sample, crop, centre class)."""
+    num_samples: int
+    crops_per_image: int
+    seed: int
+    sampler: Sampler | None
+
+    def draws(self, epoch: int, count: int) -> np.ndarray:
+        """The first `count` draws of an epoch, (count, 3) int64 of (sample, crop, centre class)."""
+        if self.sampler is None:
+            return epoch_draws(self.num_samples, self.crops_per_image, self.seed, epoch, count)
+        return self.sampler.draws(self.seed, epoch, count, self.crops_per_image)
+
+    def plans(self, draws: np.ndarray) -> list[Plan]:
+        """Of (N, 4) draws, each behind its epoch."""
         return [self._plan(*draw) for draw in draws.tolist()]
 
     def _plan(self, epoch: int, index: int, crop: int, centre: int) -> Plan:
-        seed = sample_seed(self._seed, epoch, index, crop)
-        return Plan(index, seed, self._sampler.target(index, centre, seed) if self._sampler else None)
+        seed = sample_seed(self.seed, epoch, index, crop)
+        return Plan(index, seed, self.sampler.target(index, centre, seed) if self.sampler else None)
 
 
 class TrainingLoader:
