@@ -21,7 +21,13 @@ import numpy as np
 from data_tools.annotations import READERS
 from data_tools.annotations.shapes import AnnotatedImage, check_labels
 from data_tools.datasets import arrays
-from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
+from data_tools.datasets.label_options import (
+    ENCODINGS,
+    add_label_options,
+    check_label_options,
+    config_and_inputs,
+    labels_from_options,
+)
 from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.mask_writing import Conversion, write_converted
 from seg.config.labels import Labels
@@ -122,6 +128,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     annotated = arguments.source in READERS
     source = labels_from_options(arguments, config, "index" if annotated else arguments.source)
     target = labels_from_options(arguments, config, arguments.target)
+    check_label_options(arguments, source, target)
     for option, section in (("--from", source), ("--to", target)):
         if section.multi_label:
             raise ConfigError(
@@ -263,7 +270,7 @@ def _print_summary(plan: Plan, good: dict[str, Conversion], existing: int, argum
     if snapped:
         most = max(good, key=lambda name: good[name].snapped)
         print(
-            f"{snapped:,} pixels ({snapped / pixels.sum():.3%}) were snapped to the nearest class colour; "
+            f"{snapped:,} pixels ({snapped / pixels.sum():.3%}) were snapped to the nearest class colour or value; "
             f"most of them in {most} ({good[most].snapped:,})"
         )
     if arguments.merge:

@@ -21,7 +21,13 @@ import numpy as np
 from rich.console import Console
 
 from data_tools.datasets.dealing import consecutive_positions, groups_from_pattern, positions_from_pattern
-from data_tools.datasets.label_options import ENCODINGS, add_label_options, config_and_inputs, labels_from_options
+from data_tools.datasets.label_options import (
+    ENCODINGS,
+    add_label_options,
+    check_label_options,
+    config_and_inputs,
+    labels_from_options,
+)
 from data_tools.datasets.manifest import (
     Assignment,
     Pool,
@@ -106,6 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
     _check(arguments)
     config, folders = config_and_inputs(arguments, arguments.inputs)
     section = labels_from_options(arguments, config, arguments.encoding)
+    check_label_options(arguments, section)
     labels, encoding = section.label_set(), section.mask_encoding()
     pool = _placed(_grouped(_pool(arguments, config, folders), arguments), arguments)
     with progress("counting", len(pool.samples)) as step:

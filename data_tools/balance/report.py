@@ -74,7 +74,9 @@ class BalanceReport:
             if statistics.counts.snapped_pixels:
                 snapped = statistics.counts.snapped_pixels
                 share = snapped / (void + labelled)
-                lines.append(f"snapped to the nearest class colour in {split}: {snapped:,} pixels ({share:.2%})")
+                lines.append(
+                    f"snapped to the nearest class colour or value in {split}: {snapped:,} pixels ({share:.2%})"
+                )
         if self.recommendation is not None:
             present = counts.pixel_counts[counts.pixel_counts > 0]
             ratio = present.max() / present.min()

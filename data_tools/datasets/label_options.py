@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ def add_label_options(
     )
     group.add_argument("--void-colours", nargs="+", metavar="R,G,B", help="colours that mean void")
     group.add_argument(
-        "--tolerance", type=float, metavar="D", help="RGB distance to the nearest colour that is allowed"
+        "--tolerance", type=float, metavar="D", help="distance to the nearest colour (RGB) or value that is allowed"
     )
     group.add_argument(
-        "--values", nargs="+", metavar="V=NAME", help="file values of the encoding values: 0=ground 128=cell"
+        "--values", nargs="+", metavar="V=NAME", help="file values of the encoding values: 0=ground 120-136=cell"
     )
     group.add_argument("--ignore-values", nargs="+", type=int, metavar="V", help="file values that mean void")
     group.add_argument("--threshold", type=int, metavar="T", help="of the encoding binary (default: 127)")
@@ -79,7 +79,7 @@ def labels_from_options(arguments: argparse.Namespace, config: Config | None, en
     name = encoding or known["name"]
     given = {
         "void_colours": arguments.void_colours and [_colour(text, "--void-colours") for text in arguments.void_colours],
-        "tolerance": arguments.tolerance,
+        "tolerance": _tolerance(arguments.tolerance, name),
         "threshold": arguments.threshold,
         "values": arguments.values and dict(map(_value, arguments.values)),
     }
@@ -91,6 +91,33 @@ def labels_from_options(arguments: argparse.Namespace, config: Config | None, en
     if name in ENCODINGS and not KINDS[name].ignores_values:
         tree["ignore_values"] = []
     return _checked(tree)
+
+
+def check_label_options(arguments: argparse.Namespace, *sections: Labels) -> None:
+    """Refuses an option of `add_label_options` that changes nothing in any of the sections made with it.
+
+    Raises:
+        ConfigError: Names the option and the encodings that it is for.
+    """
+    for key in ("void_colours", "tolerance", "values", "threshold"):
+        if getattr(arguments, key) is not None and not any(hasattr(one.encoding, key) for one in sections):
+            _refuse_option(key, sections, (name for name, kind in KINDS.items() if key in kind.model_fields))
+    if arguments.ignore_values is not None and not any(one.encoding.ignores_values for one in sections):
+        _refuse_option("ignore_values", sections, (name for name, kind in KINDS.items() if kind.ignores_values))
+    if arguments.colours is not None and not {one.encoding.name for one in sections} & {"colour", "palette"}:
+        _refuse_option("colours", sections, ("colour", "palette"))
+
+
+def _refuse_option(key: str, sections: Sequence[Labels], fitting: Iterable[str]) -> None:
+    used = " and ".join(dict.fromkeys(one.encoding.name for one in sections))
+    raise ConfigError(
+        f"--{key.replace('_', '-')}: has no effect on the encoding {used}; allowed: with {', '.join(fitting)}"
+    )
+
+
+def _tolerance(given: float | None, name: str) -> float | int | None:
+    """A number of file values is whole."""
+    return int(given) if given is not None and name == "values" and given.is_integer() else given
 
 
 def _checked(labels: dict[str, Any]) -> Labels:
@@ -109,6 +136,6 @@ def _colour(text: str, option: str) -> list[int]:
 
 def _value(text: str) -> tuple[str, str]:
     value, equals, name = text.partition("=")
-    if not equals or not value.isdecimal():
-        raise ConfigError(f"--values: got '{text}', allowed: VALUE=NAME, as in 128=cell")
+    if not equals or not all(end.isdecimal() for end in value.split("-", 1)):
+        raise ConfigError(f"--values: got '{text}', allowed: VALUE=NAME or FIRST-LAST=NAME, as in 120-136=cell")
     return value, name

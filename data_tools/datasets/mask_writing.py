@@ -21,7 +21,7 @@ class Conversion:
 
     Attributes:
         pixels: (C + 1,) int64: the pixels of each class, then the void pixels.
-        snapped: Pixels that took the nearest class colour, within the tolerance of the source's encoding.
+        snapped: Pixels that took the nearest class colour or value, within the tolerance of the source's encoding.
     """
 
     pixels: np.ndarray

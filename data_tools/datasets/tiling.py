@@ -21,6 +21,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from seg.data.files.grids import same_place
+from seg.data.files.places import place_of, same_crs
 from seg.data.files.reading import image_size
 from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError
@@ -111,7 +112,7 @@ def opened(path: Path) -> Iterator[Any]:
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         image_size(path)
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="NO"), rasterio.open(path) as source:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as source:
             yield source
     except (RasterioError, OSError) as error:
         raise DataError(f"{path}: cannot be read as a raster ({' '.join(str(error).split())})") from None
@@ -136,7 +137,7 @@ def check_source(image: Path, mask: Path | None, plan: TilePlan) -> tuple[int, i
                     f"{source.shape[0]} x {source.shape[1]}; allowed: one grid"
                 )
             other = _place(source)
-            if place and other and not (place[0] == other[0] and same_place(place[1], other[1], shape)):
+            if place and other and not _same_grid(place, other, shape):
                 raise DataError(
                     f"{image} has the CRS {place[0]} and the transform {place[1]}, {mask} has {other[0]} "
                     f"and {other[1]}; allowed: one grid (e.g. gdalwarp the mask onto the image)"
@@ -206,6 +207,11 @@ def _place(source: Any) -> tuple[Any, tuple[float, ...]] | None:
     return None if source.crs is None and source.transform.is_identity else (source.crs, tuple(source.transform)[:6])
 
 
+def _same_grid(one: tuple[Any, tuple[float, ...]], two: tuple[Any, tuple[float, ...]], shape: tuple[int, int]) -> bool:
+    same = one[0] is None or two[0] is None or same_crs(one[0], two[0])
+    return same and same_place(one[1], two[1], shape)
+
+
 def _check_bits(source: Any, path: Path) -> None:
     bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     if bits is not None:
@@ -252,7 +258,7 @@ def _write(
         padded[:] = fill
         padded[:, : values.shape[1], : values.shape[2]] = values
         values = padded
-    place = _place(source)
+    place = place_of(source)
     png = source.driver in ("PNG", "JPEG") and place is None
     profile: dict[str, Any] = {
         "driver": "PNG" if png else "GTiff", "count": source.count, "dtype": source.dtypes[0],
@@ -264,7 +270,7 @@ def _write(
         if height % 16 == 0 and width % 16 == 0:
             profile |= {"tiled": True, "blockxsize": min(width, 256), "blockysize": min(height, 256)}
         if place is not None:
-            profile |= {"crs": source.crs, "transform": source.window_transform(window)}
+            profile |= place.part(int(window.row_off), int(window.col_off)).profile()
         if source.photometric is not None:
             # of JPEG-compressed TIFF, whose values are read as RGB
             profile["photometric"] = "RGB" if source.photometric.name == "ycbcr" else source.photometric.value

@@ -28,7 +28,7 @@ class FileCounts:
         pixels: (C + 1,) int64: the pixels of each class, then the void pixels. Of K classes that may overlap (3 K,):
             the pixels where each is present, where each is absent and where each is not labelled.
         areas: For each class the areas of its components, see `MaskStatistics.areas`; None: not measured.
-        snapped: Pixels that took the nearest class colour, within the encoding's tolerance.
+        snapped: Pixels that took the nearest class colour or value, within the encoding's tolerance, or were rounded.
     """
 
     size: int

@@ -5,10 +5,11 @@ A kind has `build(labels)`, and says what of the `labels` section does not go wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from seg.labels import Colour
 from seg.section import Channel, Problem, Section
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from seg.data.masks.encodings import StoredEncoding
     from seg.data.masks.planes import MultiLabelEncoding
 
-FileValue = Annotated[int, Field(ge=0, le=65535)]
+MAX_VALUE = 65535
+FileValue = Annotated[int, Field(ge=0, le=MAX_VALUE)]
+
+
+def _checked_span(text: str) -> str:
+    if re.fullmatch(r"\d{1,5}-\d{1,5}", text):
+        return text
+    raise ValueError("first-last, as in 120-136")
+
+
+FileValues = Annotated[str, AfterValidator(_checked_span)]
 MAX_TOLERANCE = 442  # a little above the distance from black to white, 255 sqrt(3)
 
 
@@ -154,28 +165,56 @@ class ValueMasks(Masks):
     """8- or 16-bit gray masks in which stated values stand for the classes."""
 
     name: Literal["values"]
-    values: Annotated[dict[FileValue, str], Field(min_length=1)] = Field(
-        description="{file value: class name}, every class at least once; void is labels.ignore_values"
+    values: Annotated[dict[FileValue | FileValues, str], Field(min_length=1)] = Field(
+        description="{file value: class name}, or {first-last: class name}; every class at least once; void is "
+        "labels.ignore_values"
+    )
+    tolerance: FileValue = Field(
+        0,
+        description="largest difference at which a value takes the meaning of the nearest of these; 0: exactly these; "
+        "65535: always; above 0 JPEG masks are read too, and snapped pixels are reported",
     )
 
     def build(self, labels: Classes) -> StoredEncoding:
         from seg.data.masks.encodings import ValueEncoding
 
-        values = tuple((value, labels.names.index(name)) for value, name in self.values.items())
-        return ValueEncoding(values, labels.ignore_values)
+        spans = [(*_ends(key), labels.names.index(name)) for key, name in self.values.items()]
+        values = tuple((low, label) for low, high, label in spans if low == high)
+        ranges = tuple(span for span in spans if span[0] < span[1])
+        return ValueEncoding(values, labels.ignore_values, ranges, self.tolerance)
 
     def label_problems(self, labels: Classes) -> Iterator[Problem]:
-        for value, name in self.values.items():
+        for key, name in self.values.items():
             if name not in labels.names:
-                yield f"encoding.values.{value}", f"got '{name}', allowed: {', '.join(labels.names)}"
+                yield f"encoding.values.{key}", f"got '{name}', allowed: {', '.join(labels.names)}"
         for name in labels.names:
             if name not in self.values.values():
                 yield "encoding.values", f"class '{name}' has no value, allowed: at least one a class"
         yield from super().label_problems(labels)
 
+    def problems(self) -> Iterator[Problem]:
+        before: tuple[int, FileValue | FileValues] | None = None
+        for (low, high), key in sorted((_ends(key), key) for key in self.values):
+            if low > high or high > MAX_VALUE:
+                yield (
+                    f"values.{key}",
+                    f"got {key}, allowed: first-last of 0 to {MAX_VALUE}, the first not above the last",
+                )
+            elif before is not None and low <= before[0]:
+                yield f"values.{key}", f"shares values with {before[1]}, allowed: one meaning a value"
+            before = (high, key)
+
     def ignored_problems(self, value: int, labels: Classes) -> Iterator[str]:
-        if value in self.values:
-            yield f"{value} is the value of class '{self.values[value]}', allowed: one meaning a value"
+        for key, name in self.values.items():
+            low, high = _ends(key)
+            if low <= value <= high:
+                yield f"{value} is the value of class '{name}', allowed: one meaning a value"
+
+
+def _ends(key: FileValue | FileValues) -> tuple[int, int]:
+    """The first and the last value that a key of `values` names."""
+    low, _, high = str(key).partition("-")
+    return int(low), int(high or low)
 
 
 class MultiLabelMasks(Masks):

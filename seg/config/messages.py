@@ -73,7 +73,8 @@ def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind in limits:
         word, limit = limits[kind]
         return f"{word} {context[limit]:.15g}"
-    types = {"int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    types = {"int_type": "a whole number", "int_parsing": "a whole number",
+             "int_from_float": "a whole number", "float_type": "a number",
              "finite_number": "a finite number", "string_type": "text", "string_too_short": "text that is not empty",
              "bool_type": "true or false", "tuple_type": "a list", "dict_type": "a mapping of keys",
              "model_type": "a mapping of keys", "string_pattern_mismatch": "letters, digits, '.', '_' and '-', "
@@ -82,6 +83,8 @@ def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
         return types[kind]
     if kind == "too_long":
         return f"{context['max_length']} items"
+    if kind == "value_error":
+        return str(context["error"])
     return message[0].lower() + message[1:]
 
 

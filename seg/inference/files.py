@@ -1,4 +1,4 @@
-"""Predictions of one file: a GeoTIFF as a GeoTIFF on its grid, a NIfTI volume as one, anything else as a PNG."""
+"""Predictions of one file: of an image with a place on earth a GeoTIFF there, of a NIfTI a NIfTI, else a PNG."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from seg.data.files.grids import written_raster
 from seg.data.files.images import resize_image, write_png
+from seg.data.files.places import Place, file_place
 from seg.data.files.reading import read_values, reader
 from seg.data.files.storage import File, VolumeSlice
 from seg.data.files.volumes import volume_header, write_nifti
@@ -63,15 +64,22 @@ class FilePredictor:
         slices = volume_slices(path, self.axis)
         if slices:
             self._volume(path, slices)
-        elif reader(path).block is not None and not self.labels.multi_label:
-            self._raster(path)
+            return
+        place = file_place(path)
+        if reader(path).block is not None and not self.labels.multi_label:
+            self._raster(path, place)
+            return
+        picture, mask = self._array(path)
+        name = self.out / "masks" / stem(path)
+        if place is not None:  # which pages of a TIFF cannot have, its bands can
+            bands = 1 if mask.ndim == 2 else mask.shape[2]
+            with written_raster(_named(name, ".tif"), mask.shape[:2], place, self.labels.ignore_index, bands) as write:
+                write(0, mask)
+        elif self.labels.multi_label:
+            write_planes(_named(name, ".tif"), mask)
         else:
-            picture, mask = self._array(path)
-            if self.labels.multi_label:
-                write_planes(self.out / "masks" / f"{stem(path)}.tif", mask)
-            else:
-                write_mask(self.out / "masks" / f"{stem(path)}.png", mask)
-            self._draw(path, picture, mask)
+            write_mask(_named(name, ".png"), mask)
+        self._draw(path, picture, mask)
 
     def _array(self, file: Path | VolumeSlice) -> tuple[np.ndarray, np.ndarray]:
         """What to show of an image that is read as one, and its mask."""
@@ -86,14 +94,13 @@ class FilePredictor:
             mask[nothing] = self.labels.ignore_index
         return self.preprocessing.picture(image), mask
 
-    def _raster(self, path: Path) -> None:
+    def _raster(self, path: Path, place: Place | None) -> None:
         """By windows; only with `preprocessing.resize`, which is of whole images, as one."""
-        target = self.out / "masks" / f"{path.stem}.tif"
-        with written_raster(target, like=path, nodata=self.labels.ignore_index) as write:
+        target, shape = self.out / "masks" / f"{path.stem}.tif", reader(path).shape
+        with written_raster(target, shape, place, self.labels.ignore_index) as write:
             if self.preprocessing.resize is not None:
                 write(0, self._array(path)[1])
             else:
-                shape = reader(path).shape
                 rows = predict_rows(self.model, self._reader(path), shape, tile=self.tile, overlap=self.overlap)
                 for top, logits, missing in rows:
                     write(top, np.where(missing, np.uint8(self.labels.ignore_index), self.labels.predicted(logits)))
@@ -130,3 +137,8 @@ class FilePredictor:
 
     def _draw(self, path: Path, picture: np.ndarray, mask: np.ndarray) -> None:
         write_png(self.out / "overlays" / f"{stem(path)}.png", overlay(picture, mask, self.labels))
+
+
+def _named(path: Path, suffix: str) -> Path:
+    """With a suffix behind a name that may have dots."""
+    return path.with_name(path.name + suffix)

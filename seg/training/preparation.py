@@ -73,7 +73,7 @@ class Preparation:
         if counts.snapped_pixels:
             share = counts.snapped_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
             snapped = f"{counts.snapped_pixels:,} pixels ({share:.2%})"
-            lines.append(f"{snapped} took the nearest class colour: {counts.encoding}")
+            lines.append(f"{snapped} took the nearest class colour or value: {counts.encoding}")
         if self.sampling:
             lines.append(self.sampling.told())
         if config.class_weights.online is not None:

@@ -30,6 +30,10 @@ def test_values_and_ignored_values(tmp_path: Path) -> None:
     )
     assert loaded.labels.mask_encoding() == ValueEncoding(((0, 2), (9, 0), (65535, 1), (7, 0)), (3,))
     assert config(tmp_path, f"{THREE}, ignore_values: [9]").labels.mask_encoding() == IndexEncoding((9,))
+    near = "{name: values, values: {0: grass, 5-9: tree, 65535: road}, tolerance: 3}"
+    assert config(tmp_path, f"{THREE}, encoding: {near}").labels.mask_encoding() == ValueEncoding(
+        ((0, 2), (65535, 1)), ranges=((5, 9, 0),), tolerance=3
+    )
 
 
 def test_tolerance(tmp_path: Path) -> None:
@@ -66,10 +70,15 @@ def test_a_merge_may_rename_and_reuse_a_member_s_name(tmp_path: Path) -> None:
 
 
 VALUE_MASKS = "encoding: {name: values, values: {0: tree, 1: road, 2: grass}}"
+RANGES = "encoding: {name: values, values: {0: tree, %s: road, 200: grass}}"
 
 
 MESSAGES = [
     ("encoding: {name: values}", "encoding.values: missing, and there is no default"),
+    (RANGES % "9-5", "encoding.values.9-5: got 9-5, allowed: first-last of 0 to 65535, the first not above the last"),
+    (RANGES % "9-70000", "encoding.values.9-70000: got 9-70000, allowed: first-last of 0 to 65535"),
+    (RANGES % "9-200", "encoding.values.200: shares values with 9-200, allowed: one meaning a value"),
+    (RANGES % "some", "encoding.values.some: got 'some', allowed: a whole number or first-last, as in 120-136"),
     ("encoding: {name: values, values: {}}", "encoding.values: got {}, allowed: at least one item"),
     (
         "encoding: {name: values, values: {0: tree, 1: raod, 2: grass}}",

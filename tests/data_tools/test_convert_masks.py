@@ -115,7 +115,7 @@ def test_snapped_pixels_are_told(folder: Path, tmp_path: Path, capsys: pytest.Ca
     options = ["--from", "colour", *CLASSES, "--tolerance", "40", "--json", str(tmp_path / "r.json")]
     assert main([str(folder), *options, "--out", str(tmp_path / "out")]) == 0
     # (0, 0, 0) is sqrt(100 + 400 + 900) = 37.4 from ground, in both files
-    line = "2 pixels (25.000%) were snapped to the nearest class colour; most of them in a.png (1)"
+    line = "2 pixels (25.000%) were snapped to the nearest class colour or value; most of them in a.png (1)"
     assert line in capsys.readouterr().out
     assert json.loads((tmp_path / "r.json").read_text())["snapped_pixels"] == 2
 
@@ -161,7 +161,15 @@ def test_what_is_there_stays(folder: Path, tmp_path: Path, capsys: pytest.Captur
         ([".", "--num-classes", "1"], "labels.names: got 1 classes, allowed: 2 to 255"),
         ([".", "--num-classes", "2", "--colours", "1,2"], "--colours: got '1,2', allowed: R,G,B, as in 255,0,0"),
         ([".", "--num-classes", "2", "--to", "colour"], "labels.colours: missing; the colour encoding needs"),
-        ([".", "--num-classes", "2", "--values", "x=a"], "--values: got 'x=a', allowed: VALUE=NAME, as in 128=cell"),
+        ([".", "--num-classes", "2", "--values", "x=a"], "--values: got 'x=a', allowed: VALUE=NAME or FIRST-LAST=NAME"),
+        (
+            [".", "--num-classes", "2", "--tolerance", "5"],
+            "--tolerance: has no effect on the encoding index; allowed: with colour, values",
+        ),
+        (
+            [".", "--num-classes", "2", "--threshold", "5"],
+            "--threshold: has no effect on the encoding index; allowed: with binary",
+        ),
         (
             [".", "--class-names", "a,b", "--from", "values", "--values", "0=a", "9=c"],
             "labels.encoding.values.9: got 'c', allowed: a, b",

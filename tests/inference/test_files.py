@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from seg.data.files.grids import check_grids
+from seg.data.files.places import file_place
 from seg.data.files.reading import reader
 from seg.data.files.windows import Window
+from seg.data.masks.planes import MultiLabelEncoding
+from seg.data.masks.reading import read_mask
 from seg.data.views.preprocessing import Preprocessing, ValueRange
 from seg.inference.files import FilePredictor
 from seg.inference.sliding_window import predict_logits, predict_rows
@@ -109,3 +113,28 @@ def test_a_picture_becomes_a_png(tmp_path: Path) -> None:
     one.predict(tmp_path / "a.png")
     mask = cv2.imread(str(tmp_path / "out/masks/a.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(mask == 255, image == 0)
+
+
+def test_a_picture_with_a_world_file_becomes_a_geotiff_there(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n4999999.75\n")
+    for name in ("a.png", "b.png"):
+        predictor(tmp_path / "out", bands=3, value_range=None).predict(tmp_path / name)
+    assert sorted(path.name for path in (tmp_path / "out/masks").iterdir()) == ["a.tif", "b.png"]
+    place = file_place(tmp_path / "out/masks/a.tif")
+    assert place is not None and tuple(place.transform)[:6] == (0.5, 0, 500_000, 0, -0.5, 5_000_000)
+    written, plain = (reader(tmp_path / "out/masks" / name).read().values for name in ("a.tif", "b.png"))
+    np.testing.assert_array_equal(written, plain)
+
+
+def test_overlapping_classes_of_a_georeferenced_image_are_bands_on_its_grid(
+    tmp_path: Path, write_raster: Callable, noise: Callable
+) -> None:
+    path = write_raster(tmp_path / "scene.tif", noise((70, 90, 4), "uint16"))
+    labels = LabelSet.from_names(("wet", "red", "old"), multi_label=True)
+    replace(predictor(tmp_path / "out"), labels=labels).predict(path)
+    check_grids(path, tmp_path / "out/masks/scene.tif")
+    mask = read_mask(tmp_path / "out/masks/scene.tif", labels, MultiLabelEncoding())
+    assert mask.shape == (70, 90, 3) and set(np.unique(mask)) == {0, 1}
+    assert file_place(tmp_path / "out/masks/scene.tif") == file_place(path)

@@ -106,6 +106,7 @@ def test_log_has_a_row_an_epoch_and_drops_undone_epochs_on_resume(tmp_path):
     log = TrainingLog(file)
     for epoch in range(3):
         log.on_epoch_end(epoch, logs(epoch / 10))
+    assert b"\r" not in file.read_bytes()
     kept = read_log(file, 2)
     assert [row["val_mean_iou"] for row in kept] == ["0.0", "0.1"]
     TrainingLog(file, kept).on_epoch_end(2, logs(0.7))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seg.data.files.rasters import Raster, opened, rasterio_module
+from seg.data.files.places import Place, same_crs
+from seg.data.files.rasters import Raster, rasterio_module
 from seg.data.files.reading import reader
 from seg.data.files.storage import File, mask_file, unreadable, written_whole
 from seg.errors import DataError
@@ -31,7 +32,7 @@ def check_grids(image: File, mask: File) -> None:
     reasons = []
     if ours.shape != theirs.shape:
         reasons.append(("size (height x width)", f"{ours.height} x {ours.width}", f"{theirs.height} x {theirs.width}"))
-    if ours.crs and theirs.crs and ours.crs != theirs.crs:
+    if ours.crs and theirs.crs and ours.crs != theirs.crs and not same_crs(ours.crs, theirs.crs):
         reasons.append(("coordinate reference system", ours.crs, theirs.crs))
     if ours.transform and theirs.transform and not same_place(ours.transform, theirs.transform, ours.shape):
         reasons.append(("transform", _shown(ours.transform), _shown(theirs.transform)))
@@ -57,33 +58,37 @@ SIDECARS = (".ovr", ".msk", ".aux.xml")  # of a file of that name before: GDAL w
 
 
 @contextmanager
-def written_raster(path: Path, like: Path, nodata: int) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """Writes a uint8 GeoTIFF on the grid of another, from top to bottom, whole or not at all.
+def written_raster(
+    path: Path, shape: tuple[int, int], place: Place | None, nodata: int, bands: int = 1
+) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Writes a uint8 GeoTIFF from top to bottom, whole or not at all.
 
     Args:
         path: The new file.
-        like: The raster whose size, coordinate reference system and transform it gets.
+        shape: Its (height, width).
+        place: Where it lies, or None.
         nodata: The value that means no data.
+        bands: How many it has.
 
     Yields:
-        A function of a first row and the rows (h, W) uint8 from there on.
+        A function of a first row and the rows from there on, (h, W) or (h, W, bands) uint8.
     """
-    with opened(like) as dataset:
-        profile = {"crs": dataset.crs, "height": dataset.height, "width": dataset.width}
-        if not dataset.transform.is_identity:
-            profile["transform"] = dataset.transform
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
+    profile = {"height": shape[0], "width": shape[1], "count": bands, "dtype": "uint8", "nodata": nodata}
+    if bands > 1:
+        settings["photometric"] = "minisblack"  # else GDAL takes three bands for red, green and blue
     try:
         with (
             written_whole(path) as temporary,
             rasterio_module().open(
-                temporary, "w", driver="GTiff", count=1, dtype="uint8", nodata=nodata, **profile, **settings
+                temporary, "w", driver="GTiff", **profile, **settings, **(place.profile() if place else {})
             ) as raster,
         ):
 
             def write(top: int, rows: np.ndarray) -> None:
-                raster.write(rows, 1, window=rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0]))
+                window = rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0])
+                raster.write(rows.reshape(*rows.shape[:2], bands).transpose(2, 0, 1), window=window)
 
             yield write
         for suffix in SIDECARS:

@@ -27,7 +27,8 @@ from seg.data.files.windows import Window
 from seg.errors import DataError
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
-MASK_DTYPES = (*DTYPES, "int8", "uint32", "int32", "float64")
+READ_AS = {"float64": "float32"}  # what images of other types become; a mask keeps its own
+MASK_DTYPES = (*DTYPES, "int8", "uint32", "int32", "uint64", "int64", "float64")
 WHOLE_VALUES = 2**28  # of an image or mask that has to be read as one: 1 GiB as float32
 _PICTURES = {1: "gray", 3: "RGB", 4: "RGB with alpha"}
 
@@ -176,12 +177,13 @@ def read_dataset(
     `picture` says that it is an ordinary picture, of which no pixel may be transparent where it is an image.
     """
     header = _header(dataset)
-    _check_dtypes(file, dataset, MASK_DTYPES if bands is None else DTYPES)
+    _check_dtypes(file, dataset, bands is None)
     numbers = _mask_bands(file, header) if bands is None else _band_numbers(file, header, bands, picture)
     area, size = _area(file, header, window, len(numbers), longest)
-    values = np.ascontiguousarray(
-        dataset.read(numbers, window=area, out_shape=(len(numbers), *size)).transpose(1, 2, 0)
-    )
+    values = dataset.read(numbers, window=area, out_shape=(len(numbers), *size))
+    if bands is not None:
+        values = _image_values(file, dataset, values, bands)
+    values = np.ascontiguousarray(values.transpose(1, 2, 0))
     opacity = _opacity(dataset, area, size, numbers)
     if picture and bands is not None and opacity is not None:
         transparent = int(np.count_nonzero(opacity != 255))
@@ -216,13 +218,32 @@ def _opacity(dataset: Any, area: Any, size: tuple[int, int], numbers: Sequence[i
     return np.asarray(dataset.dataset_mask(window=area, out_shape=size))
 
 
-def _check_dtypes(file: File, dataset: Any, allowed: Sequence[str]) -> None:
-    wrong = sorted(set(dataset.dtypes) - set(allowed))
-    if wrong or len(set(dataset.dtypes)) > 1:
+def _image_values(file: File, dataset: Any, values: np.ndarray, bands: Bands) -> np.ndarray:
+    """(B, h, w) of an image: in a type of `DTYPES`, and the colours of palette indices, as of a palette PNG."""
+    if dataset.dtypes[0] in READ_AS:
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and so missing, as most nodata values of float64
+            return values.astype(READ_AS[dataset.dtypes[0]])
+    palette = rasterio_module().enums.ColorInterp.palette
+    # GDAL gives files where white is 0 a palette, too.
+    if dataset.count > 1 or dataset.colorinterp[0] != palette or "MINISWHITE" in dataset.tags(ns="IMAGE_STRUCTURE"):
+        return values
+    if bands != 3 or values.dtype != np.uint8:
         raise DataError(
-            f"{file}: holds {', '.join(sorted(set(dataset.dtypes)))} values, allowed: one of {', '.join(allowed)}; "
-            "convert it with one scale for all images, so that values stay comparable"
+            f"{file}: is a palette TIFF of {values.dtype} values where input.bands is {bands}; allowed: uint8 and "
+            "bands 3, or a gray image"
         )
+    table = np.zeros((256, 4), np.uint8)
+    for index, colour in dataset.colormap(1).items():
+        table[index] = colour
+    return np.stack([table[:, band][values[0]] for band in range(3)])
+
+
+def _check_dtypes(file: File, dataset: Any, is_mask: bool) -> None:
+    allowed = MASK_DTYPES if is_mask else (*DTYPES, *READ_AS)
+    found = sorted(set(dataset.dtypes))
+    if len(found) > 1 or found[0] not in allowed:
+        advice = "" if is_mask else "; convert it with one scale for all images, so that values stay comparable"
+        raise DataError(f"{file}: holds {', '.join(found)} values, allowed: one of {', '.join(allowed)}{advice}")
 
 
 def _mask_bands(file: File, header: RasterHeader) -> list[int]:

@@ -128,7 +128,8 @@ class Stored:
             if empty is not None and _fits(empty, values.dtype) and np.isfinite(empty):
                 if missing is None:
                     missing = np.zeros(values.shape, bool)
-                missing[..., band] |= values[..., band] == values.dtype.type(empty)
+                with np.errstate(over="ignore"):  # the lowest float64 is infinite here, and missing already
+                    missing[..., band] |= values[..., band] == values.dtype.type(empty)
         if self.valid is not None:
             missing = np.zeros(values.shape, bool) if missing is None else missing
             missing |= ~self.valid[..., None]

@@ -34,7 +34,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         mask: (h, w) uint8 class indices and `ignore_index`; (h, w, K) of classes that may overlap.
-        snapped: Pixels whose colour was no class's, and that took the nearest one.
+        snapped: Pixels whose colour or value was no class's, and that took the nearest one.
     """
 
     mask: np.ndarray

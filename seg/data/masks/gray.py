@@ -19,6 +19,7 @@ from seg.labels import LabelSet
 
 FILE_VALUES = 65536  # a gray file holds at most 16 bits a pixel
 UNKNOWN = -1
+ROUNDED = 1e-3  # how far from a whole number a float may be: int16 slopes of medical headers leave 2e-5
 _LISTED = 5  # unknown values, or allowed ones, in a message
 
 
@@ -43,7 +44,16 @@ class _ByValue(Encoding):
     def decode(self, stored: Stored, labels: LabelSet) -> Decoded:
         """As `Encoding.decode`."""
         self.refuse_losses(stored)
-        return Decoded(self.classes(_whole_numbers(self.values_of(stored), stored), stored, labels))
+        values = self.values_of(stored)
+        whole = _whole_numbers(values, stored)
+        snapped = self.snapped(whole, labels)
+        if values.dtype.kind == "f":
+            snapped = (whole != values) if snapped is None else snapped | (whole != values)
+        return Decoded(self.classes(whole, stored, labels), 0 if snapped is None else int(np.count_nonzero(snapped)))
+
+    def snapped(self, values: np.ndarray, labels: LabelSet) -> np.ndarray | None:
+        """(h, w) bool: which values take the meaning of another; None: of this encoding none does."""
+        return None
 
     def stored_counts(self, pieces: Iterable[Stored]) -> np.ndarray | None:
         """(65536,) int64: how often each value is stored in pixels that are not void; None of other integers."""
@@ -53,7 +63,7 @@ class _ByValue(Encoding):
             values = values.ravel() if void is None else values[~void]
             if values.size and (values.min() < 0 or values.max() >= FILE_VALUES):
                 return None
-            counts += np.bincount(values, minlength=FILE_VALUES)
+            counts += np.bincount(values.astype(np.int64, copy=False), minlength=FILE_VALUES)
         return counts
 
     def stored_values(self, pieces: Iterable[Stored]) -> Counter[StoredValue] | None:
@@ -216,8 +226,6 @@ class PaletteEncoding(_ByIndex):
 class _ByShade(_ByValue):
     """Gray values, of an image that may have been saved as RGB."""
 
-    histogram: ClassVar[str | None] = "gray"
-
     def one_band(self, stored: Stored, values: np.ndarray) -> np.ndarray:
         """(h, w) of a gray image, or of one that was saved as RGB."""
         if values.ndim == 2:
@@ -251,6 +259,7 @@ class BinaryEncoding(_ByShade):
     """
 
     name: ClassVar[str] = "binary"
+    histogram: ClassVar[str | None] = "gray"
     threshold: int = 127
     ignore_values: tuple[int, ...] = ()
 
@@ -319,17 +328,48 @@ class ValueEncoding(_ByShade):
     Attributes:
         values: (value in the file, class index) pairs; a class may have several values.
         ignore_values: Values that mean void. `LabelSet.ignore_index` is no value of these files.
+        ranges: (first value, last value, class index): all values from the first to the last.
+        tolerance: The largest difference, 0 to 65535, at which a value takes the meaning of the nearest stated one; of
+            equal differences that of the class that comes first, void last. Only with a tolerance are JPEG masks read.
     """
 
     name: ClassVar[str] = "values"
+    lossless: ClassVar[str] = "PNG, TIFF, or a tolerance above 0 (labels.encoding.tolerance)"
     values: tuple[tuple[int, int], ...]
     ignore_values: tuple[int, ...] = ()
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    tolerance: int = 0
+
+    @property
+    def histogram(self) -> str | None:
+        """Not with a tolerance: a histogram's look-up does not tell how many pixels it snapped."""
+        return None if self.tolerance else "gray"
 
     @property
     def description(self) -> str:
         """As `Encoding.description`."""
-        pairs = ", ".join(f"{value}: {label}" for value, label in sorted(self.values))
-        return described(f"{self.name} {{{pairs}}}", ignore_values=self.ignore_values)
+        spans = sorted([*((value, value, label) for value, label in self.values), *self.ranges])
+        pairs = ", ".join(f"{_span(low, high)}: {label}" for low, high, label in spans)
+        described_as = f"{self.name} {{{pairs}}}"
+        return described(described_as, ignore_values=self.ignore_values, tolerance=self.tolerance or None)
+
+    def refuse_losses(self, stored: Stored) -> None:
+        """Only without a tolerance."""
+        if not self.tolerance:
+            super().refuse_losses(stored)
+
+    def snapped(self, values: np.ndarray, labels: LabelSet) -> np.ndarray | None:
+        """As `_ByValue.snapped`."""
+        if not self.tolerance:
+            return None
+        stated = _table(replace(self, tolerance=0), labels)
+        return np.asarray(stated.take(values, mode="clip") == UNKNOWN)
+
+    def ignored(self, table: np.ndarray, labels: LabelSet) -> None:
+        """As `_ByValue.ignored`, and then the values within the tolerance of a stated one."""
+        super().ignored(table, labels)
+        if self.tolerance:
+            _spread(table, self.tolerance, labels)
 
     def picture_values(self, stored: Stored) -> np.ndarray:
         """As `_ByValue.picture_values`."""
@@ -339,23 +379,45 @@ class ValueEncoding(_ByShade):
 
     def meanings(self, table: np.ndarray, labels: LabelSet) -> None:
         """As `_ByValue.meanings`."""
+        for low, high, label in self.ranges:
+            table[low : high + 1] = label
         for value, label in self.values:
             table[value] = label
 
     def encode(self, mask: np.ndarray, labels: LabelSet) -> bytes:
-        """The first value stated for each class."""
-        return self.write(mask, labels, list(self.values))
+        """The first value stated for each class, of one with ranges alone the first of them."""
+        return self.write(mask, labels, [*self.values, *((low, label) for low, _, label in self.ranges)])
 
     def allowed(self, unknown: int, labels: LabelSet) -> str:
         """As `_ByValue.allowed`."""
-        table = self.table(labels)
+        table = _table(replace(self, tolerance=0), labels)
         known = np.arange(FILE_VALUES)[table != UNKNOWN]
         nearest = int(known[np.abs(known - unknown).argmin()])
         meaning = "(void)" if nearest in self.ignore_values else f"'{labels.names[table[nearest]]}'"
-        pairs = [f"{value} '{labels.names[label]}'" for value, label in sorted(self.values)]
+        spans = sorted([*((value, value, label) for value, label in self.values), *self.ranges])
+        pairs = [f"{_span(low, high)} '{labels.names[label]}'" for low, high, label in spans]
         rest = f" and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
         void = f" and {', '.join(map(str, self.ignore_values))} (void)" if self.ignore_values else ""
-        return f"; nearest to {unknown}: {nearest} {meaning}; allowed: {', '.join(pairs[:_LISTED])}{rest}{void}"
+        to = f", to a difference of {self.tolerance} (labels.encoding.tolerance)" if self.tolerance else ""
+        return f"; nearest to {unknown}: {nearest} {meaning}; allowed: {', '.join(pairs[:_LISTED])}{rest}{void}{to}"
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _spread(table: np.ndarray, tolerance: int, labels: LabelSet) -> None:
+    """Gives each value that means nothing the meaning of the nearest one that does, within the tolerance."""
+    known = np.flatnonzero(table != UNKNOWN)
+    strange = np.flatnonzero(table == UNKNOWN)
+    right = np.searchsorted(known, strange)
+    below, above = known[np.maximum(right - 1, 0)], known[np.minimum(right, len(known) - 1)]
+    far = [np.abs(strange - below), np.abs(above - strange)]
+    order = [np.where(table[one] == labels.ignore_index, 256, table[one]) for one in (below, above)]
+    first = (far[0] < far[1]) | ((far[0] == far[1]) & (order[0] <= order[1]))
+    nearest = np.where(first, below, above)
+    within = np.minimum(*far) <= tolerance
+    table[strange[within]] = table[nearest[within]]
 
 
 @lru_cache(maxsize=32)
@@ -373,12 +435,15 @@ def _two_classes(labels: LabelSet) -> None:
 
 
 def _whole_numbers(values: np.ndarray, stored: Stored) -> np.ndarray:
-    """The values as integers; floats, as many tools store labels, must be whole numbers, which NaN is none of."""
+    """The values as integers: floats, as many tools store labels, must be whole numbers to within `ROUNDED`, for a
+    header's scale makes 1.0000153 of 1. NaN is none."""
     if values.dtype.kind != "f":
         return values
-    fractions = values != np.rint(values)
-    if fractions.any():
+    whole = np.rint(values)
+    off = ~(np.abs(values - whole) <= ROUNDED)  # NaN too
+    if off.any():
         raise DataError(
-            f"{stored.file}: label value {values[fractions][0]:g} is no whole number, allowed: class indices"
+            f"{stored.file}: label value {values[off][0]:.10g} in {np.count_nonzero(off)} pixels is no whole number; "
+            f"allowed: whole numbers, to {ROUNDED:g}"
         )
-    return values.astype(np.int64)
+    return whole.astype(np.int64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -20,6 +21,7 @@ from seg.data.files.images import resize_image, resize_mask
 ELASTIC_GRID = (3, 3)  # Ronneberger 2015, section 3.1
 WHOLE_PIXEL = 1e-9  # what rounding leaves of a matrix that moves whole pixels
 NEAREST = 0.25  # of a pixel: what lies so little outside the outermost pixels' centres is still shown by them
+MOST_CHANNELS = 128  # that OpenCV 5 takes at once; above, warpAffine and flip raise and remap returns one band
 LOCATING_STEPS = 20  # of a fixed-point iteration; displacements are smooth, so it converges in a few
 
 
@@ -96,7 +98,7 @@ class CropTransform:
         if self.flips == (False, False):
             return array
         code = -1 if self.flips == (True, True) else int(self.flips[1])
-        return cv2.flip(array, code).reshape(array.shape)
+        return by_channels(array, lambda part: cv2.flip(part, code))
 
 
 @dataclass(frozen=True)
@@ -271,12 +273,27 @@ def warp(
         if copied is not None:
             return copied
         flags = interpolation | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(pixels, matrix, (width, height), flags=flags, borderValue=(outside,) * 4)
+        return by_channels(
+            pixels,
+            lambda part: cv2.warpAffine(part, matrix, (width, height), flags=flags, borderValue=(outside,) * 4),
+        )
     displacement = displacement_field(bend, size)
     y, x = np.ogrid[:height, :width]
     map_x = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + displacement[..., 0]).astype(np.float32)
     map_y = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] + displacement[..., 1]).astype(np.float32)
-    return cv2.remap(pixels, map_x, map_y, interpolation, borderValue=(outside,) * 4)
+    return by_channels(pixels, lambda part: cv2.remap(part, map_x, map_y, interpolation, borderValue=(outside,) * 4))
+
+
+def by_channels(pixels: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`change`, a call of OpenCV, of (H, W) or (H, W, B) pixels with any number of bands; a last axis of 1 is kept."""
+    if pixels.ndim == 2:
+        return change(pixels)
+    bands = pixels.shape[2]
+    firsts = range(0, bands, MOST_CHANNELS)
+    parts = [change(np.ascontiguousarray(pixels[..., first : first + MOST_CHANNELS])) for first in firsts]
+    if len(parts) == 1:
+        return parts[0].reshape(*parts[0].shape[:2], bands)
+    return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
 
 
 def _copied(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], outside: int) -> np.ndarray | None:

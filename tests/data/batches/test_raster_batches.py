@@ -107,3 +107,26 @@ def test_what_needs_whole_images_is_refused(samples: list[Sample]) -> None:
     message = r"i0\.tif: is read by windows or slices, .* which input\.cache does not work with; allowed: leave it out"
     with pytest.raises(DataError, match=message):
         training_batches(samples, LABELS, ENCODING, PLAIN, AUGMENT, cache=PixelCache(10**6, "test"), **settings)
+
+
+def test_200_bands_train(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
+    """More than OpenCV warps at once."""
+    import keras
+
+    from seg.losses import CrossEntropy
+    from seg.models.unet import unet_layers
+
+    image = write_raster(tmp_path / "i.tif", noise((48, 48, 200), "uint16"), tiled=True)
+    mask = write_raster(tmp_path / "m.tif", np.random.default_rng(0).integers(0, 3, (48, 48)).astype(np.uint8))
+    preprocessing = Preprocessing(200, None, None, (0.5,) * 200, (0.25,) * 200)
+    change = Augmentation(
+        horizontal_flip=0.5, rotate=20.0, scale=(0.5, 2.0), elastic=3.0, brightness=0.2, crop=(32, 32), bands=200
+    )
+    stream = training_batches([Sample(image, mask)], LABELS, ENCODING, preprocessing, change, batch_size=1, seed=0,
+                              epochs=2)  # fmt: skip
+    model = keras.Model(*unet_layers(bands=200, num_classes=3, depth=1, base_filters=2))
+    model.compile("adam", loss=CrossEntropy(ignore_index=255), run_eagerly=True)
+    history = model.fit(stream, steps_per_epoch=2, epochs=1, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    [(images, _), _] = stream.as_numpy_iterator()
+    assert images.shape == (1, 32, 32, 200) and len({images[..., k].tobytes() for k in range(200)}) == 200

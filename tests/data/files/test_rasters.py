@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
@@ -17,6 +18,7 @@ import seg.data.files.rasters as rasters
 import seg.data.files.reading as reading
 import seg.data.files.tiff as tiff
 from seg.data.files.grids import check_grids, written_raster
+from seg.data.files.places import file_place
 from seg.data.files.rasters import Raster, RasterHeader, opened
 from seg.data.files.reading import read_values, reader
 from seg.data.files.stored import Stored
@@ -192,13 +194,38 @@ def test_bands_that_a_file_does_not_have(tmp_path: Path, write_raster: Callable,
     assert values.shape == (64, 64, 3) and (values == values[..., :1]).all()
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint32", "int32", "float64", "complex64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "int64", "complex64"])
 def test_other_types_are_refused(tmp_path: Path, dtype: str, write_raster: Callable) -> None:
     path = write_raster(tmp_path / "a.tif", np.zeros((64, 64), dtype))
     with pytest.raises(
         DataError, match=rf"a\.tif: holds {dtype} values, allowed: one of uint8, uint16, int16, float32"
     ):
         read_values(path, 1)
+
+
+def test_float64_images_become_float32(tmp_path: Path, write_raster: Callable) -> None:
+    pixels = np.full((64, 64), 0.1)
+    pixels[0, 0], pixels[0, 1], pixels[0, 2] = -1.7976931348623157e308, np.nan, -9999.0
+    lowest = write_raster(tmp_path / "a.tif", pixels, nodata=-1.7976931348623157e308)  # QGIS's nodata of float64
+    values, missing = read_values(lowest, 1)
+    assert values.dtype == np.float32 and values[5, 5, 0] == np.float32(0.1) and values[0, 2, 0] == -9999
+    assert np.argwhere(missing[..., 0]).tolist() == [[0, 0], [0, 1]]
+    _, missing = read_values(write_raster(tmp_path / "b.tif", pixels, nodata=-9999.0), 1)
+    assert np.argwhere(missing[..., 0]).tolist() == [[0, 0], [0, 1], [0, 2]]
+
+
+def test_a_palette_tiff_as_an_image_is_its_colours(tmp_path: Path) -> None:
+    palette = [0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759
+    picture = Image.frombytes("P", (4, 1), bytes([0, 1, 2, 2]))
+    picture.putpalette(palette)
+    for suffix in ("tif", "png"):
+        picture.save(tmp_path / f"p.{suffix}")
+        values, missing = read_values(tmp_path / f"p.{suffix}", 3)
+        assert values[0].tolist() == [[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 255, 0]] and missing is None
+    with pytest.raises(
+        DataError, match=r"p\.tif: is a palette TIFF of uint8 values where input\.bands is 1; allowed: "
+    ):
+        read_values(tmp_path / "p.tif", 1)
 
 
 def test_what_is_too_large_to_be_read_as_one(
@@ -305,7 +332,7 @@ def test_a_prediction_has_the_images_grid(tmp_path: Path, write_raster: Callable
     image = write_raster(tmp_path / "i.tif", noise((300, 270, 4), "uint16"))
     mask = np.random.default_rng(0).integers(0, 256, (300, 270)).astype(np.uint8)
     target = tmp_path / "out" / "p.tif"
-    with written_raster(target, image, nodata=255) as write:
+    with written_raster(target, (300, 270), file_place(image), nodata=255) as write:
         for top in range(0, 300, 70):
             write(top, mask[top : top + 70])
         assert not target.exists()
@@ -321,18 +348,17 @@ def test_a_new_raster_leaves_no_sidecars_of_an_old_one(tmp_path: Path, write_ras
     target = write_raster(tmp_path / "p.tif", np.full((64, 64), 1, np.uint8))
     write_raster(tmp_path / "p.tif.ovr", np.full((16, 16), 1, np.uint8), crs=None, transform=None)
     (tmp_path / "p.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
-    with written_raster(target, image, nodata=255) as write:
+    with written_raster(target, (64, 64), file_place(image), nodata=255) as write:
         write(0, np.full((64, 64), 2, np.uint8))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "p.tif"]
     with rasterio.open(target) as new:
         assert set(np.unique(new.read(1, out_shape=(16, 16))).tolist()) == {2}
 
 
-def test_nothing_is_left_of_a_prediction_that_failed(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:
-    image = write_raster(tmp_path / "i.tif", noise((64, 64), "uint16"))
-    with pytest.raises(RuntimeError, match="stopped"), written_raster(tmp_path / "p.tif", image, nodata=255):
+def test_nothing_is_left_of_a_prediction_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stopped"), written_raster(tmp_path / "p.tif", (64, 64), None, nodata=255):
         raise RuntimeError("stopped")
-    assert [path.name for path in tmp_path.iterdir()] == ["i.tif"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_overview(tmp_path: Path, write_raster: Callable, noise: Callable) -> None:

@@ -22,7 +22,7 @@ from seg.data.files.volumes import (
     volume_header,
     write_nifti,
 )
-from seg.data.masks.reading import IndexEncoding, read_mask
+from seg.data.masks.reading import IndexEncoding, read_mask, read_mask_and_snapped
 from seg.data.samples.pairs import Sample, samples_from_fractions
 from seg.data.samples.slices import expand_slices, refuse_volumes
 from seg.errors import ConfigError, DataError
@@ -277,12 +277,25 @@ def test_mask_values_of_a_volume(tmp_path: Path) -> None:
     assert decoded.dtype == np.uint8
     mask[0, 2, 0] = 1.5
     part = VolumeSlice(write_volume(tmp_path / "half.nii.gz", mask), 1, 2)
-    with pytest.raises(DataError, match=r"half\.nii\.gz \(slice 2 along axis 1\): label value 1\.5 is no whole number"):
+    with pytest.raises(DataError, match=r"half\.nii\.gz \(slice 2 along axis 1\): label value 1\.5 in 1 pixels is no"):
         read_mask(part, labels, IndexEncoding())
     mask[0, 2, 0] = -1
     part = VolumeSlice(write_volume(tmp_path / "minus.nii.gz", mask), 1, 2)
     with pytest.raises(DataError, match=r"minus\.nii\.gz .*: label value -1 in 1 pixels; allowed: 0 to 2"):
         read_mask(part, labels, IndexEncoding())
+
+
+def test_a_float_mask_under_the_scale_of_a_ct_header_is_rounded_and_counted(tmp_path: Path) -> None:
+    ct = nibabel.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.eye(4))
+    nibabel.save(ct, tmp_path / "ct.nii")
+    header = nibabel.load(tmp_path / "ct.nii").header
+    mask = (np.arange(32).reshape(4, 4, 2) % 3).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4), header), tmp_path / "m.nii")  # 1.0000153 and so on
+    labels = LabelSet.from_names(("background", "organ", "tumour"))
+    written = nibabel.load(tmp_path / "m.nii").get_fdata()[..., 1]
+    decoded, snapped = read_mask_and_snapped(VolumeSlice(tmp_path / "m.nii", 2, 1), labels, IndexEncoding())
+    np.testing.assert_array_equal(decoded, mask[..., 1])
+    assert snapped == np.count_nonzero(written != np.rint(written)) > 0
 
 
 def test_multi_label_masks_are_no_volumes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from seg.data.masks.reading import (
     PaletteEncoding,
     ValueEncoding,
     read_mask,
+    read_mask_and_snapped,
 )
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -140,7 +142,7 @@ def test_an_ignored_value_that_is_a_class(encoding: MaskEncoding, value: int, na
 @pytest.mark.parametrize(
     ("encoding", "labels", "allowed"),
     [
-        (VALUES, THREE, "PNG, TIFF"),
+        (VALUES, THREE, r"PNG, TIFF, or a tolerance above 0 \(labels.encoding.tolerance\)"),
         (BinaryEncoding(ignore_values=(9,)), TWO, "PNG, TIFF"),
         (PaletteEncoding(), THREE, "PNG, GIF"),
         (ColourEncoding(), THREE, r"PNG, TIFF, GIF, or a tolerance above 0 \(labels.encoding.tolerance\)"),
@@ -301,3 +303,59 @@ def test_a_merged_mask_keeps_its_shape(tmp_path: Path) -> None:
         path = tmp_path / "a.png"
         assert cv2.imwrite(str(path), np.ones(shape, np.uint8))
         assert read_mask(path, OUTER, merged(IndexEncoding())).shape == shape
+
+
+# --- tolerance and ranges of values ---
+NEAR = ValueEncoding(((0, 0), (255, 2)), ignore_values=(7,), ranges=((120, 136, 1),), tolerance=4)
+
+
+def test_ranges_and_the_nearest_value_by_hand(tmp_path: Path) -> None:
+    #            exact    range      2 from 0, 3 from 7, 3 from 255, 4 from 120, 4 from 136
+    path = stored(tmp_path / "a.png", [[0, 255, 7, 120, 130, 136, 2, 10, 252, 116, 140]])
+    mask, snapped = read_mask_and_snapped(path, THREE, NEAR)
+    assert mask.tolist() == [[0, 2, 255, 1, 1, 1, 0, 255, 2, 1, 1]] and snapped == 5
+    assert count_pixels_and_snapped(path, THREE, NEAR)[0].tolist() == [2, 5, 2, 2]
+    assert count_pixels_and_snapped(path, THREE, NEAR)[1] == 5
+    exact = replace(NEAR, tolerance=0)
+    message = (
+        r"a\.png: label value 2 in 1 pixels, 10 in 1 pixels, 116 in 1 pixels, .*; nearest to 2: 0 'background'; "
+        r"allowed: 0 'background', 120-136 'cell', 255 'border' and 7 \(void\)"
+    )
+    with pytest.raises(DataError, match=message):
+        read_mask(path, THREE, exact)
+    far = stored(tmp_path / "b.png", [[0, 60]])
+    with pytest.raises(DataError, match=r"value 60 in 1 pixels; nearest to 60: 7 \(void\); .*, to a difference of 4"):
+        read_mask(far, THREE, NEAR)
+
+
+def test_equal_differences_go_to_the_class_that_comes_first_and_void_last() -> None:
+    table = ValueEncoding(((0, 1), (4, 0), (10, 2)), ignore_values=(20,), tolerance=5).table(THREE)
+    assert table[[2, 7, 15, 25, 26]].tolist() == [0, 0, 2, 255, UNKNOWN]  # between 1 and 0, 0 and 2, 2 and void
+
+
+def test_the_nearest_value_whatever_the_distance(tmp_path: Path) -> None:
+    nearest = ValueEncoding(((0, 0), (300, 1), (65535, 2)), tolerance=65535)
+    path = stored(tmp_path / "a.png", np.array([[149, 150, 151, 40000]], np.uint16))
+    assert read_mask(path, THREE, nearest).tolist() == [[0, 0, 1, 2]]
+
+
+def test_a_jpeg_of_values_with_a_tolerance(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[:, 16:] = 128
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=90)
+    read = read_mask(tmp_path / "a.jpg", TWO, ValueEncoding(((0, 0), (128, 1)), tolerance=60))
+    np.testing.assert_array_equal(read, pixels == 128)
+    with pytest.raises(
+        DataError, match=r"a\.jpg: is a JPEG, .* or a tolerance above 0 \(labels\.encoding\.tolerance\)"
+    ):
+        read_mask(tmp_path / "a.jpg", TWO, ValueEncoding(((0, 0), (128, 1))))
+
+
+def test_ranges_are_written_and_described() -> None:
+    encoding = ValueEncoding(((255, 2),), ignore_values=(7,), ranges=((0, 9, 0), (120, 136, 1)), tolerance=3)
+    assert encoding.description == "values {0-9: 0, 120-136: 1, 255: 2}, ignore_values [7], tolerance 3"
+    with pytest.raises(ConfigError, match=r"ignore_values: 7 is the value of class 'background', allowed: other"):
+        encoding.table(THREE)
+    encoded = replace(encoding, ignore_values=(50,)).encode(np.array([[0, 1, 2, 255]], np.uint8), THREE)
+    with Image.open(io.BytesIO(encoded)) as image:
+        assert np.asarray(image).tolist() == [[0, 120, 255, 50]]

@@ -95,7 +95,7 @@ def test_nan_as_nodata_is_void(tmp_path: Path, write_raster: Callable, dtype: st
     empty = write_raster(tmp_path / "e.tif", np.full((2, 4), np.nan, dtype), nodata=np.nan, **STRIPS)
     assert count_pixels(empty, LABELS, IndexEncoding()).tolist() == [0, 0, 8]
     undeclared = write_raster(tmp_path / "u.tif", pixels, **STRIPS)
-    with pytest.raises(DataError, match=r"u\.tif: label value nan is no whole number"):
+    with pytest.raises(DataError, match=r"u\.tif: label value nan in 3 pixels is no whole number"):
         read_mask(undeclared, LABELS, IndexEncoding())
 
 
@@ -138,3 +138,14 @@ def test_a_remote_tiff_is_read_as_a_local_one(tmp_path: Path, write_raster: Call
 def test_a_whole_zstd_tiff_in_strips(tmp_path: Path, write_raster: Callable) -> None:
     path = write_raster(tmp_path / "m.tif", VALUES, compress="zstd", **BARE)
     assert read_mask(path, LABELS, IndexEncoding()).tolist() == VALUES.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "float64"])
+def test_whole_numbers_of_any_type(tmp_path: Path, write_raster: Callable, dtype: str) -> None:
+    path = write_raster(tmp_path / "m.tif", np.where(SEEN, VALUES, 255).astype(dtype), nodata=255, **BARE)
+    assert read_mask(path, LABELS, IndexEncoding()).tolist() == EXPECTED
+    assert count_pixels(path, LABELS, IndexEncoding()).tolist() == [2, 3, 3]
+    assert IndexEncoding().index_counts([IndexEncoding().reader(path).read()])[:2].tolist() == [2, 3]
+    other = write_raster(tmp_path / "o.tif", np.full((2, 4), 300).astype(dtype), **BARE)
+    with pytest.raises(DataError, match=r"o\.tif: label value 300 in 8 pixels; allowed: 0 to 1"):
+        read_mask(other, LABELS, IndexEncoding())

@@ -274,3 +274,12 @@ def test_shrinking_does_not_alias():
     inside = small[labels == 1]
     assert len(inside) == 16 * 16 * 1
     assert np.abs(inside.astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize("settings", [GEOMETRIC["all"] | GEOMETRIC["flips"], {"rotate": 30.0, "crop": (24, 24)}])
+def test_more_bands_than_opencv_warps_at_once_move_as_few_do(settings: dict) -> None:
+    image, mask = picture(bands=200)
+    moved, _ = Augmentation(bands=200, **settings)(image, mask, 3)
+    for some in (slice(0, 128), slice(128, 200)):
+        few = np.ascontiguousarray(image[..., some])
+        np.testing.assert_array_equal(moved[..., some], Augmentation(bands=few.shape[2], **settings)(few, mask, 3)[0])

@@ -12,6 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
@@ -261,3 +262,24 @@ def test_messages(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(DataError, match="text.png: is no image that can be read"):
         check_source(tmp_path / "text.png", None, TilePlan((8, 8)))
+
+
+def test_tiles_keep_ground_control_points(tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, column, 5e5 + column, 5e6 - row, 0) for row, column in ((0, 0), (0, 50), (40, 0))]
+    image = write(tmp_path / "a.tif", noise(1, 40, 50), gcps=points, crs="EPSG:32633")
+    tile = cut(image, None, tmp_path / "out", TilePlan((16, 16)))[-1]
+    with rasterio.open(tile.image) as source:
+        found, crs = source.gcps
+    top, left = tile.offset
+    assert [(one.row + top, one.col + left, one.x, one.y) for one in found] == [
+        (0, 0, 5e5, 5e6), (0, 50, 500_050, 5e6), (40, 0, 5e5, 4_999_960)
+    ]  # fmt: skip
+    assert crs.to_epsg() == 32633
+
+
+def test_tiles_of_a_picture_with_a_world_file_have_its_place(tmp_path: Path) -> None:
+    Image.fromarray(noise(40, 50, 3, dtype="uint8", high=255)).save(tmp_path / "a.png")
+    (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n4999999.75\n")
+    tile = cut(tmp_path / "a.png", None, tmp_path / "out", TilePlan((16, 16)))[-1]
+    assert tile.image.suffix == ".tif" and tile.offset == (24, 34)
+    assert tuple(read(tile.image)[1])[:6] == (0.5, 0, 500_017, 0, -0.5, 4_999_988)
