@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # C++ information drowns the test report
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as seg.train has it: see start_tensorflow
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks PyPI for a newer version at import otherwise
 
 # No deadline: the first example often pays for tracing a graph. The same examples in every run, so that a red run is of

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from seg.models.convolutions import Convolution3x3
 from seg.models.formulas import largest_of_four, normalized, xla_compiles_steps
 
 Norm = Literal["batch", "group", "none"]
@@ -197,7 +198,8 @@ def normalization(norm: Norm, channels: int, name: str) -> keras.layers.Layer | 
 
 def conv_norm_relu(x: Any, filters: int, norm: Norm, name: str, kernel_size: int = 3) -> Any:
     """Convolution, normalisation, ReLU: (N, H, W, *) -> (N, H, W, filters). The bias is the normalisation's."""
-    x = keras.layers.Conv2D(
+    convolution = Convolution3x3 if kernel_size == 3 else keras.layers.Conv2D
+    x = convolution(
         filters,
         kernel_size,
         padding="same",

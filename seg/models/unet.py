@@ -16,6 +16,7 @@ from seg.models.blocks import (
     conv_norm_relu,
     double_conv,
 )
+from seg.models.convolutions import Upconvolution2x2
 
 Upsampling = Literal["transpose", "bilinear"]
 
@@ -87,9 +88,7 @@ def unet_layers(
 def _upsample(x: Any, filters: int, norm: Norm, upsampling: Upsampling, name: str) -> Any:
     """Doubles height and width: (N, H, W, *) -> (N, 2H, 2W, filters)."""
     if upsampling == "transpose":
-        return keras.layers.Conv2DTranspose(
-            filters, 2, strides=2, kernel_initializer="he_normal", name=f"{name}_transpose"
-        )(x)
+        return Upconvolution2x2(filters, kernel_initializer="he_normal", name=f"{name}_transpose")(x)
     # The 1 x 1 convolution runs first, at a quarter of the pixels: it commutes with the interpolation.
     x = conv_norm_relu(x, filters, norm, f"{name}_reduce", kernel_size=1)
     return BilinearUpsampling(name=f"{name}_resize")(x)

@@ -12,15 +12,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+X86 = ("x86_64", "AMD64")  # how Linux and Windows call it
 PACKAGES = ("tensorflow", "keras", "numpy", "albumentations", "opencv-python-headless")
 
 
 def start_tensorflow() -> int:
     """Imports TensorFlow and lets it take GPU memory as it needs it instead of all at once.
 
+    With oneDNN's kernels on every x86 processor: by itself TensorFlow takes them where there is AVX-512 only, while
+    they are faster with AVX2 too (docs/speed.md). A user's own TF_ENABLE_ONEDNN_OPTS stays.
+
     Returns:
         The number of GPUs.
     """
+    if "tensorflow" not in sys.modules and platform.machine() in X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with quiet_stderr():
         import tensorflow as tf
 
