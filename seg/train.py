@@ -81,9 +81,7 @@ def train(config: Config, run: RunDir) -> None:
         prepared = prepare(config, run, splits["train"], console)
     rare = rare_names(config, prepared.counts)
 
-    from seg.runs.hardware import start_tensorflow
-
-    num_gpus = start_tensorflow()
+    num_gpus = start_hardware(config)
     from seg.data.batches.dataset import user_errors
 
     steps = config.steps_per_epoch(len(splits["train"]))
@@ -129,6 +127,19 @@ def rare_names(config: Config, counts: ClassCounts) -> list[str]:
     return names
 
 
+def start_hardware(config: Config) -> int:
+    """Starts TensorFlow, with XLA's programs kept on a GPU if they are to be; returns the number of GPUs."""
+    from seg.runs.hardware import start_tensorflow
+    from seg.runs.program_cache import keep_programs
+
+    if config.training.keep_programs and "tensorflow" not in sys.modules:  # later it would not be read
+        added, told = keep_programs(os.environ)
+        os.environ.update(added)
+        if told:
+            console.print(told)
+    return start_tensorflow()
+
+
 def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
     """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
     if not run.path.exists():
@@ -147,12 +158,15 @@ def build_model(
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
 
-    from seg.runs.hardware import environment, precision_policy
+    from seg.runs.hardware import environment, quiet_stderr
+    from seg.runs.precision import choose_precision
     from seg.training.segmenter import Segmenter
 
-    policy = precision_policy(config.training.precision, num_gpus)
-    run.write_json("environment.json", environment(num_gpus, policy))
-    keras.config.set_dtype_policy(policy)
+    with quiet_stderr():  # TensorFlow remarks on bfloat16 where the processor has none
+        precision = choose_precision(config.training.precision, num_gpus, run.path / "environment.json")
+    facts = environment(num_gpus, precision.policy)
+    run.write_json("environment.json", {**facts, "precision_reason": precision.reason})
+    keras.config.set_dtype_policy(precision.policy)
     keras.utils.set_random_seed(config.seed)
     confusion = config.labels.confusion()
     model = Segmenter(*config.build_model())
@@ -166,7 +180,8 @@ def build_model(
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
-    console.print(f"{model.count_params():,} parameters, {policy}, {num_gpus} GPUs")
+    console.print(f"{model.count_params():,} parameters, {num_gpus} GPUs")
+    console.print(f"precision {precision.policy}: {precision.reason}")
     return model, confusion
 
 

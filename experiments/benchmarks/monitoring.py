@@ -32,7 +32,7 @@ from seg.labels import LabelSet
 from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
-from seg.runs.hardware import has_bfloat16_units
+from seg.runs.precision import choose_precision
 from seg.training.event_file import folder_bytes
 from seg.training.segmenter import Segmenter
 from seg.training.tensorboard import SegmentationTensorBoard, is_due
@@ -128,7 +128,7 @@ def measure(size: Size, rounds: int) -> list[str]:
     ones = np.full(size.classes, 10)
     counts = ClassCounts(names, 255, "index", pixels, ones, pixels * 10, 0, 10, "0" * 64)
     weights = np.ones(size.classes)
-    keras.config.set_dtype_policy("mixed_bfloat16" if has_bfloat16_units() else "float32")
+    keras.config.set_dtype_policy(choose_precision("auto", 0).policy)
     keras.utils.set_random_seed(0)
     model = Segmenter(*unet_layers(bands=3, num_classes=size.classes, depth=size.depth, base_filters=16))
     loss = Combined([(1.0, CrossEntropy(class_weights=weights.tolist())), (1.0, Dice())])

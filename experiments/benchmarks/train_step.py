@@ -33,7 +33,8 @@ from rich.table import Table
 from seg.losses import Combined, CrossEntropy, Dice
 from seg.metrics.confusion import ConfusionMatrix
 from seg.models.unet import unet_layers
-from seg.runs.hardware import precision_policy, start_tensorflow
+from seg.runs.hardware import start_tensorflow
+from seg.runs.precision import choose_precision
 from seg.training.segmenter import Segmenter
 
 DEPTH = 4
@@ -66,7 +67,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             setattr(arguments, name, on_gpu if arguments.device == "gpu" else on_cpu)
     if arguments.size % 2**DEPTH:
         parser.error(f"--size: got {arguments.size}, allowed: multiples of {2**DEPTH}")
-    arguments.policy = precision_policy(arguments.precision, int(arguments.device == "gpu"))
+    arguments.policy = choose_precision(arguments.precision, int(arguments.device == "gpu")).policy
     return arguments
 
 

@@ -19,7 +19,10 @@ class Training(Section):
         None, description="updates between two validations; left out: as many as show the training samples once"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
-        "auto", description="auto: mixed_bfloat16 on a GPU or a CPU with bfloat16 units, else float32"
+        "auto", description="auto: mixed_bfloat16 on a GPU that multiplies it or where it is timed faster, else float32"
+    )
+    keep_programs: bool = Field(
+        True, description="on a GPU: keep what XLA compiles in the user's cache folder, so that the next start is quick"
     )
     l2: Positive | None = Field(
         None, description="adds l2 x the sum of the squared kernels to the loss; biases and norms are left out"

@@ -1,4 +1,4 @@
-"""What the run computes on: GPUs, bfloat16 units, versions."""
+"""What the run computes on: GPUs, kernels, versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 X86 = ("x86_64", "AMD64")  # how Linux and Windows call it
 PACKAGES = ("tensorflow", "keras", "numpy", "albumentations", "opencv-python-headless")
@@ -19,14 +19,10 @@ PACKAGES = ("tensorflow", "keras", "numpy", "albumentations", "opencv-python-hea
 def start_tensorflow() -> int:
     """Imports TensorFlow and lets it take GPU memory as it needs it instead of all at once.
 
-    With oneDNN's kernels on every x86 processor: by itself TensorFlow takes them where there is AVX-512 only, while
-    they are faster with AVX2 too (docs/speed.md). A user's own TF_ENABLE_ONEDNN_OPTS stays.
-
     Returns:
         The number of GPUs.
     """
-    if "tensorflow" not in sys.modules and platform.machine() in X86:
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    choose_kernels()
     with quiet_stderr():
         import tensorflow as tf
 
@@ -34,6 +30,16 @@ def start_tensorflow() -> int:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     return len(gpus)
+
+
+def choose_kernels() -> None:
+    """Has TensorFlow, before its import, take oneDNN's kernels on every x86 processor.
+
+    By itself it takes them where there is AVX-512 only, while they are faster with AVX2 too (docs/speed.md). A user's
+    own TF_ENABLE_ONEDNN_OPTS stays.
+    """
+    if "tensorflow" not in sys.modules and platform.machine() in X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextmanager
@@ -59,22 +65,6 @@ def quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def precision_policy(precision: Literal["auto", "float32", "mixed_bfloat16"], num_gpus: int) -> str:
-    """The Keras dtype policy: `auto` is mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
-    if precision != "auto":
-        return precision
-    return "mixed_bfloat16" if num_gpus or has_bfloat16_units() else "float32"
-
-
-def has_bfloat16_units() -> bool:
-    """Whether the CPU has AMX or AVX-512 bfloat16 instructions; without them bfloat16 is emulated and slower."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
 def environment(num_gpus: int, policy: str) -> dict[str, Any]:
     """Versions and hardware, for the run folder."""
     import keras
@@ -85,6 +75,7 @@ def environment(num_gpus: int, policy: str) -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "precision": policy,
         "gpus": num_gpus,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
