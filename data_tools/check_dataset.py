@@ -24,6 +24,7 @@ from data_tools.checks.report import finding_line, kinds_table, markdown, summar
 from data_tools.checks.survey import survey_folders, survey_pair
 from data_tools.datasets.label_options import LABEL_OPTIONS, add_label_options, labels_from_options
 from seg.config.masks import KINDS
+from seg.console import text_console
 from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS
 from seg.errors import ConfigError, DataError, run_command
@@ -31,7 +32,6 @@ from seg.progress import progress_bar
 
 PROBLEMS = 1  # exit code
 STYLES = {Grade.ERROR: "red", Grade.WARNING: "yellow", Grade.HINT: "cyan"}
-PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 FOLDER_OPTIONS = ("encoding", "bands", "mask_suffix", *LABEL_OPTIONS)
 
 
@@ -91,17 +91,13 @@ def _run(arguments: argparse.Namespace) -> int:
         near_bits=arguments.near_bits,
         near_correlation=arguments.near_correlation,
     )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+    console = text_console()
     start = time.perf_counter()
     with _progress(sum(map(len, survey.splits.values()))) as advance:
         report = check_dataset(survey, rules, workers=arguments.threads, progress=advance)
     seconds = time.perf_counter() - start
     _print(console, report, arguments.show)
-    console.print(
-        f"{summary(report)}; {seconds:.1f} s, {sum(report.pairs.values()) / seconds:,.0f} pairs/s", markup=False
-    )
+    console.print(f"{summary(report)}; {seconds:.1f} s, {sum(report.pairs.values()) / seconds:,.0f} pairs/s")
     texts: dict[Path | None, Callable[[], str]] = {
         arguments.json: lambda: json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n",
         arguments.markdown: lambda: markdown(report, arguments.show),
@@ -109,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path, text in texts.items():
         if path is not None:
             write_bytes(path, text().encode())
-            console.print(f"wrote {path}", markup=False)
+            console.print(f"wrote {path}")
     bad = report.number(Grade.ERROR) + (report.number(Grade.WARNING) if arguments.strict else 0)
     return PROBLEMS if bad else 0
 
@@ -177,11 +173,11 @@ def _print(console: Console, report: CheckReport, shown: int) -> None:
     console.print(table.rich(styles, plain=not console.is_terminal))
     for kind, findings in report.by_kind().items():
         if shown:
-            console.print(f"\n{findings[0].grade}: {kind}", style=STYLES[findings[0].grade], markup=False)
+            console.print(f"\n{findings[0].grade}: {kind}", style=STYLES[findings[0].grade])
         for finding in findings[:shown]:
-            console.print(f"  {finding_line(finding)}", markup=False, soft_wrap=True)
+            console.print(f"  {finding_line(finding)}", soft_wrap=True)
         if len(findings) > shown > 0:
-            console.print(f"  and {len(findings) - shown:,} more (--json has all of them)", markup=False)
+            console.print(f"  and {len(findings) - shown:,} more (--json has all of them)")
     console.print()
 
 

@@ -27,6 +27,7 @@ from data_tools.balance.multi_label_report import MultiLabelReport
 from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
+from seg.console import text_console
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding
@@ -45,7 +46,6 @@ ENCODINGS: dict[str, MaskEncoding] = {
 }
 # What is of masks with one class a pixel, by the option's name and its default.
 SINGLE_LABEL_OPTIONS = {"normalize": "mean_one", "components": False, "markdown": None, "html": None, "charts": None}
-PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 MOST_COLUMNS = 24  # a wider table (the co-occurrence of 150 classes) is for a file, not for a terminal
 SKIPPED = 3  # exit code where masks were skipped
 
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     source = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
-    console = _console()
+    console = text_console()
     if source.labels.multi_label:
         return _run_multi_label(source, arguments, console)
     start = time.perf_counter()
@@ -222,11 +222,6 @@ def _config_source(arguments: argparse.Namespace) -> Source:
     }
     root = Path(config.data.root)
     return Source(splits, root, str(root.resolve()), config.labels.label_set(), config.labels.mask_encoding())
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
 
 
 class _Rate(ProgressColumn):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from data_tools.datasets.dealing import consecutive_positions, groups_from_pattern, positions_from_pattern
 from data_tools.datasets.label_options import (
@@ -38,6 +37,7 @@ from data_tools.datasets.manifest import (
     write_manifest,
 )
 from seg.config import Config
+from seg.console import text_console
 from seg.data.files.storage import LimitedMask, write_bytes
 from seg.data.samples.pairs import SPLITS, paired_samples
 from seg.data.samples.tables import samples_from_table
@@ -50,7 +50,6 @@ LEVELS = (
     4  # a fifth to two fifths less deviation of the splits' class shares on aerial tiles than random (docs/masks.md)
 )
 LISTED = 10  # left-out tiles on the screen; the CSV has all
-PIPED_WIDTH = 400  # rich would squeeze tables into 80 columns where there is no terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,9 +223,7 @@ def _placed(pool: Pool, arguments: argparse.Namespace) -> Pool:
 
 
 def _print_table(assignment: Assignment, labels: LabelSet) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=PIPED_WIDTH)
+    console = text_console()
     headings, rows = ["class"], []
     for name, number in zip(assignment.names, _numbers(assignment), strict=True):
         headings += [f"{name}: {number} images", "share %"]

@@ -25,15 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from experiments.grid import Cell, load_cells
+from seg.console import text_console
 from seg.data.files.storage import write_bytes
 from seg.errors import ConfigError, DataError, run_command
 from seg.runs.run_dir import RunDir
 from seg.tables import Table
 
-console = Console(highlight=False, soft_wrap=True)
+console = text_console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def compare(grid: Path, out: Path, overrides: Sequence[str] = ()) -> None:
     _check_split(cells, split)
     results = []
     for number, cell in enumerate(cells, 1):
-        console.rule(f"{number}/{len(cells)}: {cell.variant}, seed {cell.seed}")
+        console.print(f"--- {number}/{len(cells)}: {cell.variant}, seed {cell.seed} ---")
         run_cell(cell, split)
         results.append(read_result(cell, split))
     head, *rows = table_rows(results)

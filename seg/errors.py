@@ -7,6 +7,9 @@ traceback and exit with code 2; library callers catch `SegError` or one of its t
 from __future__ import annotations
 
 import gc
+import io
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -33,11 +36,23 @@ def run_command(command: Callable[[], int | None]) -> int:
     Returns:
         The exit code: what the body returns, or 0; 2 for a `SegError`, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks shall not end a training
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return command() or 0
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except SegError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # who read the output has enough of it, as `head` does
+        code = 128 + signal.SIGPIPE
+        _drop_output()
+    except OSError as error:  # what no one nearer to it has put into words
+        print(f"error: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        code = 2
+        _drop_output()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -45,3 +60,9 @@ def run_command(command: Callable[[], int | None]) -> int:
     # at the interpreter's end say, would wait for itself.
     gc.collect()
     return code
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere: at the interpreter's end it would be a second error."""
+    if sys.stdout is sys.__stdout__:  # what stands in its place has no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

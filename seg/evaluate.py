@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
-
+from seg.console import text_console
 from seg.errors import ConfigError, DataError, run_command
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
-console = Console(highlight=False, soft_wrap=True)
+console = text_console(soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

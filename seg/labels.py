@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from seg.errors import ConfigError
 Colour = tuple[int, int, int]
 
 VOID_COLOUR: Colour = (0, 0, 0)
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's: control characters, halves of a character, line separators
 MAX_CLASSES = 255  # masks are uint8 and one value is left for void
 MAX_PLANES = 128  # of a multi-label mask: what OpenCV 5 moves in one piece
 
@@ -94,6 +96,9 @@ def label_problems(
         problems.append(("names", f"got {len(names)} classes, allowed: {fewest} to {most}"))
     for repeated in sorted({name for name in names if names.count(name) > 1}):
         problems.append(("names", f"'{repeated}' stands twice, allowed: each name once"))
+    for name in names:
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in name):
+            problems.append(("names", f"{name!r} has a line break or control character, allowed: one line of text"))
     if len(colours) != len(names):
         problems.append(("colours", f"got {len(colours)} colours for {len(names)} names, allowed: one colour a class"))
     for twice in sorted({colour for colour in colours if colours.count(colour) > 1}):

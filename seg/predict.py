@@ -8,14 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from seg.console import text_console
 from seg.errors import ConfigError, DataError, run_command
 from seg.progress import progress
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
-console = Console(highlight=False, soft_wrap=True)
+console = text_console(soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ def progress_bar(console: Console | None = None, *columns: ProgressColumn) -> Pr
         columns: To stand before the time left.
     """
     console = console or Console(stderr=True)
-    what = TextColumn("{task.description}")
+    what = TextColumn("{task.description}", markup=False)
     return Progress(
         what, BarColumn(), MofNCompleteColumn(), *columns, TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.table import Table as RichTable
 
 
@@ -53,9 +54,12 @@ class Table:
 
         if plain:
             look = {"box": None, "pad_edge": False} | look
+        look |= {key: Text(look[key]) for key in ("title", "caption") if look.get(key)}
         drawn = RichTable(header_style="bold", **look)
         for column, heading in enumerate(self.headings):
-            drawn.add_column(Text(heading), justify="left" if column in self.left else "right")
+            # Folded where the terminal is narrow: rich would cut and add an ellipsis, which ASCII has not.
+            justify: JustifyMethod = "left" if column in self.left else "right"
+            drawn.add_column(Text(heading), justify=justify, overflow="fold")
         for number, row in enumerate(self.rows):
             drawn.add_row(*map(Text, row), style=(styles or {}).get(number))
         return drawn

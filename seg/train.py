@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 
 from seg.config import Config, dump_config, load_config
+from seg.console import text_console
 from seg.errors import ConfigError, DataError, run_command
 from seg.tables import Table
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
-console = Console(highlight=False, soft_wrap=True)
+console = text_console(soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,16 +58,19 @@ def _start(args: argparse.Namespace) -> None:
         if args.overrides or args.run_dir:
             raise ConfigError("--resume goes on with the run's own configuration; allowed: no overrides, no --run-dir")
         run = RunDir.open(args.resume)
-        train(run.config(), run)
+        with run.locked(console.print):
+            train(run.config(), run)
     else:
         config = load_config(args.config, args.overrides)
-        train(config, RunDir.new(args.run_dir) if args.run_dir else RunDir.dated(Path(config.output.root), config.name))
+        run = RunDir.new(args.run_dir, config) if args.run_dir else RunDir.dated(Path(config.output.root), config)
+        with run.locked(console.print), run.removed_if_unprepared():
+            train(config, run)
 
 
 def train(config: Config, run: RunDir) -> None:
     """Trains `config` in `run`, from its last checkpoint if it has one, and prints the best epoch's per-class IoU.
 
-    Nothing is written before all masks of the training split have been read.
+    Nothing is written into `run` before all masks of the training split have been read.
 
     Raises:
         DataError: The data, a stored artefact or the run folder is at fault.
@@ -141,10 +144,8 @@ def start_hardware(config: Config) -> int:
 
 
 def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
-    """Makes a new run's folder, with its configuration, counts and weights, and prints the class table."""
-    if not run.path.exists():
-        run.create(config)
-        prepared.save(run)
+    """Writes what the run's folder lacks of its counts and weights, and prints the class table."""
+    prepared.save(run)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     head, *rows = prepared.rows()
     console.print(Table(head, rows).rich(title="training masks"))

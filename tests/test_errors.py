@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from seg.errors import ConfigError, DataError, SegError, run_command
@@ -30,6 +32,11 @@ def test_an_error_of_the_user_returns_2_and_is_one_message_on_stderr(
 def test_ctrl_c_returns_130(capsys: pytest.CaptureFixture[str]):
     assert run_command(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_what_the_operating_system_refuses_is_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert run_command(lambda: (tmp_path / "none/x").write_text("") and None) == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path}/none/x: No such file or directory\n")
 
 
 def test_a_programming_mistake_keeps_its_traceback():

@@ -118,3 +118,13 @@ def test_a_class_s_plane_and_void_of_both_kinds_of_masks(void: int) -> None:
     mask = np.array([[[0, 1], [void, 0], [void, void]]], np.uint8)
     assert several.plane(mask, 1).tolist() == [[1, 0, void]]
     assert several.void(mask).tolist() == [[False, False, True]]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[31mred", "\ud800", "a\u2028b"])
+def test_a_name_is_one_line_of_text(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        LabelSet.from_names([name, "b"])
+    assert str(raised.value) == (
+        f"labels.names: {name!r} has a line break or control character, allowed: one line of text"
+    )
+    assert LabelSet.from_names(["$x^2", "straße", "می\u200cخواهم", "a [b] {c}"]).num_classes == 4

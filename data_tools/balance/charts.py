@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 
 from data_tools.balance.advisor import SchemeEffect
-from seg.pictures.class_charts import class_figure
+from seg.pictures.class_charts import as_text, class_figure
 from seg.pictures.figures import figure_png
 
 NUMBERED_CLASSES = 25  # a larger heat map has no room for numbers in its cells
@@ -47,6 +47,7 @@ def co_occurrence_chart(names: Sequence[str], co_occurrence: np.ndarray) -> byte
     figure, axes = class_figure(names, width=4.5 + 0.5 * len(names), spines=True)
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    as_text(axes.get_xticklabels())
     if len(names) <= NUMBERED_CLASSES:
         for (row, column), share in np.ndenumerate(shares):
             if not np.isnan(share):

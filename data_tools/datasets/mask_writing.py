@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg.data.files.storage import File, written_whole
+from seg.data.files.storage import File, make_folder, written_whole
 from seg.data.masks.base import Decoded
 from seg.data.masks.counts import mask_pixels
 from seg.data.masks.reading import MaskEncoding, StoredEncoding, read_mask, read_mask_and_snapped
@@ -55,7 +55,7 @@ def write_converted(
         content = writing.encode(mask, labels)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with written_whole(target) as temporary:
         temporary.write_bytes(content)
         if not np.array_equal(read_mask(temporary, labels, writing), mask):

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
+from seg.data.files.blocks import check_blocks
 from seg.data.files.grids import same_place
 from seg.data.files.places import place_of, same_crs
 from seg.data.files.reading import image_size
@@ -126,11 +127,11 @@ def check_source(image: Path, mask: Path | None, plan: TilePlan) -> tuple[int, i
         ConfigError: Padding or a share of labelled pixels is asked for and nothing says what void is.
     """
     with opened(image) as source:
-        _check_bits(source, image)
+        _check_stored(source, image)
         shape, place = source.shape, _place(source)
     if mask is not None:
         with opened(mask) as source:
-            _check_bits(source, mask)
+            _check_stored(source, mask)
             if source.shape != shape:
                 raise DataError(
                     f"{image} is {shape[0]} x {shape[1]} (height x width), {mask} is "
@@ -212,7 +213,10 @@ def _same_grid(one: tuple[Any, tuple[float, ...]], two: tuple[Any, tuple[float, 
     return same and same_place(one[1], two[1], shape)
 
 
-def _check_bits(source: Any, path: Path) -> None:
+def _check_stored(source: Any, path: Path) -> None:
+    if source.driver == "GTiff":
+        everything = Window(0, 0, source.width, source.height)
+        check_blocks(path, source, everything, source.indexes, lambda block: _valid(source, block))
     bits = source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     if bits is not None:
         raise DataError(

@@ -175,7 +175,6 @@ def write_scenes(
     names = [(split, index) for split, count in splits.items() for index in range(count)]
     if _is_complete(root, request) and all(path.exists() for name in names for path in _paths(root, masks, *name)):
         return
-    root.mkdir(parents=True, exist_ok=True)
     _write_manifest(root, request, complete=False)
     for split, index in names:
         image, mask = draw_scene(size, scene_seed(seed, split, index))

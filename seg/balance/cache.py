@@ -52,12 +52,13 @@ class CountCache:
         reading = (LAYOUT, root, labels.num_classes, labels.ignore_index, repr(encoding))
         colours = labels.colours if encoding.histogram is None else ()  # which decode what no histogram tells
         key = hashlib.sha256(repr((READING, reading, colours)).encode()).hexdigest()[:32]
-        self.path = (folder or user_cache_folder()) / f"mask-counts-{key}.sqlite"
+        self.path = Path(f"mask-counts-{key}.sqlite")
         self.hits = 0
         self.problem: str | None = None
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, int, str, bytes, str | None, int]] = []
         try:
+            self.path = (folder or user_cache_folder()) / self.path
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
             with self._database:
@@ -66,7 +67,7 @@ class CountCache:
                     " (name TEXT PRIMARY KEY, size INTEGER, version TEXT, pixels BLOB, areas TEXT, moved INTEGER)"
                     " WITHOUT ROWID"
                 )
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, RuntimeError, sqlite3.Error) as error:  # RuntimeError: a user without a home
             self._give_up(error)
 
     def get(self, name: str, state: FileState, with_components: bool) -> FileCounts | None:

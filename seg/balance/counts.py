@@ -156,31 +156,33 @@ class ClassCounts:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ClassCounts) and self.to_json() == other.to_json()
 
-    def check_matches(self, names: Sequence[str], ignore_index: int, encoding: str, fingerprint: str) -> None:
-        """Refuses counts that were made from other masks than those at hand.
+    def check_matches(
+        self, names: Sequence[str], ignore_index: int, encoding: str, fingerprint: str, mend: str = RECOUNT
+    ) -> None:
+        """Refuses counts that were made from other masks than those at hand; `mend` says what to do about it.
 
         Raises:
             DataError: Names, ignore_index, encoding or files differ; says which, what was got and what was expected.
         """
         found = differences(self, names, ignore_index, encoding, fingerprint)
         if found:
-            raise DataError(f"these class counts do not match the data: {'; '.join(found)}. To mend it, {RECOUNT}")
+            raise DataError(f"these class counts do not match the data: {'; '.join(found)}. To mend it, {mend}")
 
     def save(self, path: Path) -> None:
         """Writes the JSON file that `load` reads."""
         write_bytes(path, (json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
     @classmethod
-    def load(cls, path: Path) -> ClassCounts:
-        """Reads and checks a file that `save` wrote.
+    def load(cls, path: Path, mend: str = RECOUNT) -> ClassCounts:
+        """Reads and checks a file that `save` wrote; `mend` says what to do about one that is broken.
 
         Raises:
             DataError: The file is missing, broken, of another version, or holds impossible counts.
         """
-        content = read_json(path)
+        content = read_json(path, mend)
         problems = content_problems(content)
         if problems:
-            raise DataError(f"{path}: not a valid class counts file: {'; '.join(problems)}; {RECOUNT}")
+            raise DataError(f"{path}: not a valid class counts file: {'; '.join(problems)}; {mend}")
         return cls.from_json(content)
 
     @classmethod
@@ -270,8 +272,8 @@ def fingerprint_digits(fingerprint: int) -> str:
     return f"{fingerprint % FINGERPRINT_MODULUS:064x}"
 
 
-def read_json(path: Path) -> Any:
-    """The content of a counts file.
+def read_json(path: Path, mend: str = RECOUNT) -> Any:
+    """The content of a counts file; `mend` as in `ClassCounts.load`.
 
     Raises:
         DataError: It is missing or no JSON.
@@ -281,7 +283,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot read the class counts: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{path}: not a class counts file, broken JSON: {error}; {RECOUNT}") from None
+        raise DataError(f"{path}: not a class counts file, broken JSON: {error}; {mend}") from None
 
 
 def differences(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seg.config.tree import Config
-from seg.data.files.storage import written_whole
-from seg.errors import ConfigError, run_command
+from seg.data.files.storage import write_bytes
+from seg.errors import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,11 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def write() -> None:
-        try:
-            with written_whole(args.out) as temporary:
-                temporary.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{args.out}: cannot be written: {error.strerror}") from None
+        write_bytes(args.out, (json.dumps(Config.model_json_schema(), indent=1) + "\n").encode())
 
     return run_command(write)
 

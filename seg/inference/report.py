@@ -107,7 +107,6 @@ def write_report(
         images: Of per_image.csv.
         charts: PNG pictures by file name, without the suffix.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_bytes(folder / "metrics.json", text.encode())
     write_bytes(folder / "metrics.csv", _class_table(content).csv().encode())

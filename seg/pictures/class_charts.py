@@ -14,6 +14,7 @@ from seg.pictures.figures import figure_png, new_figure, paint
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 INCHES_PER_CLASS = 0.32
 INCHES_AROUND = 1.4  # title, axis and margins
@@ -102,10 +103,8 @@ def share_chart(
             )
             axes.minorticks_off()
         axes.set_xlim(left or None, present.max() * (30 if number == 0 else 1.25) if present.size else None)
-        # Names are taken as they are: matplotlib would read dollar signs as mathematics.
         axes.set_yticks(range(len(names)), names if number == 0 else [""] * len(names), fontsize=fontsize)
-        for label in axes.get_yticklabels():
-            label.set_parse_math(False)
+        as_text(axes.get_yticklabels())
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=10)
@@ -117,6 +116,13 @@ def class_figure(names: Sequence[str], width: float = 9, spines: bool = False) -
     figure = new_figure(width, max(LEAST_INCHES, INCHES_AROUND + INCHES_PER_CLASS * len(names)))
     axes = figure.add_subplot()
     axes.set_yticks(range(len(names)), names)
+    as_text(axes.get_yticklabels())
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(spines)
     return figure, axes
+
+
+def as_text(labels: Sequence[Text]) -> None:
+    """Names are drawn as they are: matplotlib would read dollar signs as mathematics."""
+    for label in labels:
+        label.set_parse_math(False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg.config import Config, dump_config, load_config
-from seg.data.files.storage import write_bytes
+from seg.data.files.storage import make_folder, temporary_name, told_unwritable, write_bytes
 from seg.errors import ConfigError, DataError
+from seg.runs.lock import locked, new_lock
 
 if TYPE_CHECKING:
     from seg.data.views.band_statistics import BandStatistics
@@ -22,6 +28,7 @@ class RunDir:
 
     ```
     config.yaml          the resolved configuration, itself a valid --config
+    run.lock             while it is trained: by which process
     environment.json     versions and hardware
     counts.json          class counts of the training masks
     class_weights.json   weight by class name
@@ -37,36 +44,56 @@ class RunDir:
     path: Path
 
     @classmethod
-    def new(cls, path: Path) -> RunDir:
-        """A run that is to be made at `path`; nothing is written yet.
+    def new(cls, path: Path, config: Config) -> RunDir:
+        """Makes a run's folder with its configuration, locked by this process (see `seg.runs.lock`).
 
         Raises:
-            DataError: Something is there: two runs never share a folder.
+            DataError: Something is there, for two runs never share a folder, or it cannot be made.
         """
-        if path.exists():
+        run = cls(path)
+        if not run._make(config):
             raise DataError(f"{path}: exists, and two runs never share a folder; allowed: a new folder")
-        return cls(path)
+        return run
 
     @classmethod
-    def dated(cls, root: Path, name: str) -> RunDir:
-        """A run that is to be made at root/<name>-<date>-<time>."""
-        return cls.new(root / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    def dated(cls, root: Path, config: Config) -> RunDir:
+        """The same at root/<name>-<date>-<time>, with -2, -3, ... behind it where others began in the same second."""
+        stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(run for run in (cls(root / name) for name in names) if run._make(config))
 
-    def create(self, config: Config) -> None:
-        """Makes the folder with its configuration.
-
-        Raises:
-            DataError: Another run has made it meanwhile, or it cannot be made.
-        """
+    def _make(self, config: Config) -> bool:
+        """False where something is there: the folder gets its name, for one of two only, once all is in it."""
+        partial = RunDir(temporary_name(self.path))
         try:
-            self.path.mkdir(parents=True)
-            for folder in ("checkpoints", "tensorboard"):
-                (self.path / folder).mkdir()
-            self.write_text("config.yaml", dump_config(config))
-        except FileExistsError:
-            raise DataError(f"{self.path}: another run has just made it; allowed: a new folder") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: the run folder cannot be made: {error.strerror}") from None
+            with told_unwritable(self.path):
+                for folder in ("checkpoints", "tensorboard"):
+                    make_folder(partial.path / folder)
+                partial.write_text("config.yaml", dump_config(config))
+                new_lock(partial.path)
+                try:
+                    partial.path.rename(self.path)
+                except OSError as error:
+                    if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                        return False
+                    raise
+        finally:
+            shutil.rmtree(partial.path, ignore_errors=True)
+        return True
+
+    def locked(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Holds the run for this process, see `seg.runs.lock.locked`."""
+        return locked(self.path, tell)
+
+    @contextmanager
+    def removed_if_unprepared(self) -> Iterator[None]:
+        """After an error before anything was counted, a new run's folder is gone and its name free."""
+        try:
+            yield
+        except BaseException:
+            if not self.counts.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, path: Path) -> RunDir:

@@ -42,13 +42,15 @@ class Preparation:
         return _shown(self.counts, self.sampling)
 
     def save(self, run: RunDir) -> None:
-        """Writes it all into the folder of a new run."""
-        self.counts.save(run.counts)
+        """Writes what the run's folder lacks of it: all of a new one, the rest where the making was interrupted."""
+        if not run.counts.exists():
+            self.counts.save(run.counts)
         run.write_json("class_weights.json", dict(zip(self.counts.names, self.weights.tolist(), strict=True)))
         if self.sampling:
             run.write_json("effective_frequencies.json", self.sampling.to_json(self.counts))
-            self.sampling.sampler.index.save(run.mask_index, self.counts.fingerprint)
-        if self.statistics is not None:
+            if not run.mask_index.exists():
+                self.sampling.sampler.index.save(run.mask_index, self.counts.fingerprint)
+        if self.statistics is not None and not run.bands.exists():
             self.statistics.save(run.bands)
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ TOP_LEVEL = ("seg", "data_tools", "experiments")
 # A unit may import any unit of an earlier line, never one of its own line. Inside a unit imports are free of this rule.
 LAYERS = (
     ("seg.errors",),
-    ("seg.labels", "seg.progress", "seg.section", "seg.tables"),
+    ("seg.console", "seg.labels", "seg.progress", "seg.section", "seg.tables"),
     ("seg.data.files", "seg.models", "seg.losses", "seg.metrics", "seg.optimization"),
     ("seg.data.masks",),
     ("seg.data.samples",),

@@ -297,9 +297,10 @@ def test_main_writes_the_schema_and_leaves_nothing_else(tmp_path: Path):
 
 
 def test_main_tells_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = tmp_path / "none" / "schema.json"
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "schema.json"
     assert main([str(path)]) == 2
-    assert capsys.readouterr().err == f"error: {path}: cannot be written: No such file or directory\n"
+    assert capsys.readouterr().err == f"error: {path.parent}: is no folder; allowed: a folder, or a new name\n"
 
 
 # --- the shipped files ------------------------------------------------------------------------------------------------

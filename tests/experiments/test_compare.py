@@ -41,7 +41,7 @@ def runner(monkeypatch):
         run = RunDir(cell.folder)
         if module == "seg.train":
             if not cell.folder.exists():
-                run.create(cell.config)
+                RunDir.new(cell.folder, cell.config)
             run.log.write_text("epoch,seconds\n0,30\n1,60\n")
             return
         field, boat = IOUS[cell.variant, cell.seed]
@@ -102,7 +102,7 @@ def test_a_comparison_goes_on_where_it_was(grid, tmp_path, runner):
 
 def test_a_run_folder_of_another_configuration_is_refused(grid, tmp_path, tiny_config, runner, capsys):
     other = load_config(tiny_config, ["seed=0", "training.epochs=9"])
-    RunDir(tmp_path / "out/weighted-seed0").create(other)
+    RunDir.new(tmp_path / "out/weighted-seed0", other)
     assert compare.main([str(grid), "--out", str(tmp_path / "out")]) == 2
     assert "weighted-seed0: config.yaml differs from what the grid says now" in capsys.readouterr().err
     assert runner == []

@@ -135,10 +135,9 @@ def test_slices_of_pictures_are_refused(tmp_path: Path) -> None:
 # --- counting ---
 def test_a_resumed_run_normalises_by_its_own_statistics(rasters: Path) -> None:
     made = config(rasters, input={"bands": 4, "normalize": "counted", "clip": {"percentiles": [1, 99]}})
-    samples, run = made.samples()["train"], RunDir(rasters / "run")
+    samples, run = made.samples()["train"], RunDir.new(rasters / "run", made)
     counts, first = count_training(made, run, samples, console)
     assert first is not None and first.bands == 4 and counts.pixel_counts.sum() < 90 * 100 - 900
-    run.create(made)
     counts.save(run.counts)
     first.save(run.bands)
     assert count_training(made, run, samples, console) == (counts, first)
@@ -164,6 +163,5 @@ def test_images_are_looked_into_only_where_pixels_may_be_missing(
     monkeypatch.setattr(Input, "may_miss_pixels", lambda *_: False)
     masks_alone, _ = count_training(made, RunDir(rasters / "run"), made.samples()["train"], console)
     assert masks_alone.pixel_counts.sum() > counts.pixel_counts.sum()
-    run = RunDir(rasters / "run")
-    run.create(made)
+    run = RunDir.new(rasters / "run", made)
     assert run.band_statistics() is None

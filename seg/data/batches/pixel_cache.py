@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seg.data.files.storage import File, FileState, file_state, write_bytes
+from seg.data.files.storage import File, FileState, file_state, told_unwritable, write_bytes
 from seg.data.masks.reading import READING
-from seg.errors import DataError
 
 Pair = tuple[np.ndarray, np.ndarray]
 # A file written to within a clock tick of being read could change again unseen; git calls such an entry racily clean.
@@ -108,15 +107,13 @@ class PixelCache:
             if self.folder is None:
                 self._kept[name] = (states, pair)
                 return
-        try:
+        with told_unwritable(self.folder):
             for path in self.folder.glob(f"{name}-*.npy"):  # of the files as they were before
                 path.unlink(missing_ok=True)  # who has it mapped keeps it
             for file, array in zip(_file_names(name, states), pair, strict=True):
                 content = io.BytesIO()
                 np.save(content, array, allow_pickle=False)
                 write_bytes(self.folder / file, content.getvalue())
-        except OSError as error:
-            raise DataError(f"{self.folder}: decoded images cannot be kept there: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

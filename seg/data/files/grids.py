@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from seg.data.files.blocks import absent_blocks
 from seg.data.files.places import Place, same_crs
-from seg.data.files.rasters import Raster, rasterio_module
+from seg.data.files.rasters import Raster, opened, rasterio_module
 from seg.data.files.reading import reader
-from seg.data.files.storage import File, mask_file, unreadable, written_whole
+from seg.data.files.storage import File, make_folder, mask_file, told_unwritable, written_whole
 from seg.errors import DataError
 
 SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
@@ -73,25 +74,36 @@ def written_raster(
     Yields:
         A function of a first row and the rows from there on, (h, W) or (h, W, bands) uint8.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     settings = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
     profile = {"height": shape[0], "width": shape[1], "count": bands, "dtype": "uint8", "nodata": nodata}
     if bands > 1:
         settings["photometric"] = "minisblack"  # else GDAL takes three bands for red, green and blue
-    try:
-        with (
-            written_whole(path) as temporary,
-            rasterio_module().open(
-                temporary, "w", driver="GTiff", **profile, **settings, **(place.profile() if place else {})
-            ) as raster,
-        ):
+    with written_whole(path) as temporary:
+        with rasterio_module().open(
+            temporary, "w", driver="GTiff", **profile, **settings, **(place.profile() if place else {})
+        ) as raster:
 
             def write(top: int, rows: np.ndarray) -> None:
                 window = rasterio_module().windows.Window(0, top, rows.shape[1], rows.shape[0])
                 raster.write(rows.reshape(*rows.shape[:2], bands).transpose(2, 0, 1), window=window)
 
             yield write
+        _check_written(temporary, path)
+    with told_unwritable(path):
         for suffix in SIDECARS:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-    except OSError as error:
-        raise unreadable(path, error) from None
+
+
+def _check_written(temporary: Path, path: Path) -> None:
+    """Reads what is to become `path`: GDAL closes a file on a full disk without an error."""
+    try:
+        with opened(temporary) as dataset:
+            everything = rasterio_module().windows.Window(0, 0, dataset.width, dataset.height)
+            whole = not absent_blocks(dataset, everything, dataset.indexes)
+            for _, window in dataset.block_windows(1):
+                dataset.read(window=window)
+    except DataError:
+        whole = False
+    if not whole:
+        raise DataError(f"{path}: cannot be written, only a part of it arrived (is the disk full?)")

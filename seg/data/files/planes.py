@@ -130,6 +130,8 @@ def _page_problem(page: ImageFileDirectory_v2, length: int) -> str | None:
         return f"has photometric interpretation {page.get(262)} and not 1 (black is zero)"
     if page.get(274, 1) != 1:
         return f"its orientation tag is {page.get(274)} and not 1 (upright)"
+    if 0 in _numbers(page, 273, 324):
+        return "lacks blocks, which were never written"
     ends = map(sum, zip(_numbers(page, 273, 324), _numbers(page, 279, 325), strict=False))
     if max(ends, default=length + 1) > length:
         return "is cut short"

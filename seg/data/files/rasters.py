@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from seg.data.files.blocks import check_blocks
 from seg.data.files.storage import File
 from seg.data.files.stored import Bands, Stored, transparent_pixels
 from seg.data.files.tiff import TiffFacts
@@ -180,6 +181,7 @@ def read_dataset(
     _check_dtypes(file, dataset, bands is None)
     numbers = _mask_bands(file, header) if bands is None else _band_numbers(file, header, bands, picture)
     area, size = _area(file, header, window, len(numbers), longest)
+    check_blocks(file, dataset, area, numbers, lambda part: _opacity(dataset, part, (part.height, part.width), numbers))
     values = dataset.read(numbers, window=area, out_shape=(len(numbers), *size))
     if bands is not None:
         values = _image_values(file, dataset, values, bands)

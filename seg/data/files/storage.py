@@ -8,9 +8,10 @@ them and asks here for the bytes, the size and the state.
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,8 +194,12 @@ def read_bytes(file: File) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    make_folder(path.parent)
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
 
@@ -206,18 +211,43 @@ def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     Args:
         path: The file, which may exist, in a folder that does.
         suffix: Of the temporary name, for writers that ask for one.
+
+    Raises:
+        DataError: The operating system refuses: the disk is full, the folder is read-only or gone.
     """
     temporary = temporary_name(path, suffix)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with told_unwritable(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that is on its way says more
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, where they are missing; a DataError naming it where that fails."""
+    with told_unwritable(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise DataError(f"{path}: is no folder; allowed: a folder, or a new name") from None
+
+
+@contextmanager
+def told_unwritable(path: Path) -> Iterator[None]:
+    """What the operating system refuses in here becomes a DataError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).strip().partition("\n")[0]
+        raise DataError(f"{path}: cannot be written ({reason or type(error).__name__})") from error
 
 
 def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
-    """A hidden name beside `path` that nobody else has."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{suffix}")
+    """A hidden name beside `path` that nobody else has, on no machine: it carries the host's name and a random part."""
+    start = os.fsencode(path.name)[:100].decode(errors="ignore")  # a name may have 255 bytes
+    return path.with_name(f".{start}.{socket.gethostname()[:40]}.{uuid.uuid4().hex}{suffix}")
 
 
 def unreadable(file: File, error: OSError) -> DataError:

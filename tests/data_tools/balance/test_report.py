@@ -104,3 +104,10 @@ def test_there_may_be_more_weighting_schemes_than_markers():
     ]
     picture = cv2.imdecode(np.frombuffer(weight_chart(("a", "b"), effects), np.uint8), cv2.IMREAD_COLOR)
     assert min(picture.shape[:2]) > 100
+
+
+def test_dollar_signs_in_names_are_no_mathematics() -> None:
+    names = ["$broken^{", "$a$", "b"]
+    effect = SchemeEffect("none", np.ones(3), 1.0, np.ones(3) / 3, 1.0, ())
+    assert weight_chart(names, [effect]).startswith(b"\x89PNG")
+    assert co_occurrence_chart(names, np.diag(np.arange(3))).startswith(b"\x89PNG")
