@@ -65,4 +65,4 @@ def run_command(command: Callable[[], int | None]) -> int:
 def _drop_output() -> None:
     """What is still to be printed goes nowhere: at the interpreter's end it would be a second error."""
     if sys.stdout is sys.__stdout__:  # what stands in its place has no file behind it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
