@@ -261,8 +261,8 @@ def test_any_text_survives_the_dump(tmp_path_factory: pytest.TempPathFactory, ro
     config = validate(
         {
             "name": "a",
-            "labels": {"names": ["b", f"{root}."]},
-            "data": {"name": "table", "root": root, "table": ""},
+            "labels": {"names": ["b", "c"]},
+            "data": {"name": "table", "root": root, "table": f"{root}."},
             "training": {"epochs": 1, "batch_size": 1},
         },
         "tree",

@@ -182,8 +182,8 @@ def evaluation_batches(
 
 
 def not_tuned(dataset: tf.data.Dataset, threads: int | None = None) -> tf.data.Dataset:
-    """The dataset, with `threads` of its own or TensorFlow's, without tf.data's tuning: there is nothing to tune, and its thread is waited for, for up to 0.8 s,
-    whenever an iterator ends, as at the end of each validation."""
+    """The dataset, with `threads` of its own or TensorFlow's, without tf.data's tuning: there is nothing to tune, and its
+    thread is waited for, for up to 0.8 s, whenever an iterator ends, as at the end of each validation."""
     options = tf.data.Options()
     options.autotune.enabled = False
     if threads is not None:
