@@ -56,11 +56,11 @@ test: setup ## Run the fast tests (under 8 minutes on 2 cores); JOBS=0: in one p
 test-all: setup ## Run every test, the slow ones too
 	$(BIN)/python -m pytest -n $(JOBS)
 
-# None is in requirements.lock. The last two without what they require: of them only what needs torch alone is used.
+# None is in requirements.lock. The last three without what they require: of them only what needs torch alone is used.
 test-oracles: setup ## Install torch and MONAI into .venv, then compare losses and scores with theirs
 	@echo "test-oracles: installing torch, MONAI and segmentation-models-pytorch into $(VENV), beside requirements.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch monai
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps segmentation-models-pytorch rankseg
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps segmentation-models-pytorch rankseg efficientnet-lite-pytorch
 	$(BIN)/python -m pytest -n $(JOBS) tests/oracles
 
 test-jax: setup ## Install JAX into .venv, then run the tests of losses, metrics and models on it

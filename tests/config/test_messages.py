@@ -57,7 +57,7 @@ def problems(tmp_path: Path, *overrides: str, text: str = BASE) -> list[str]:
         (
             "model.filters=3",
             "model.filters: unknown key (did you mean 'base_filters'?); "
-            "allowed: name, depth, base_filters, norm, dropout, upsampling, one_logit",
+            "allowed: name, depth, base_filters, norm, dropout, upsampling, one_logit, encoder",
         ),  # fmt: skip
         # of a union's variant: its keys, not those of the others
         (

@@ -420,3 +420,20 @@ def test_the_network_has_the_configured_shape():
 def test_labels_samples_and_weights_need_no_tensorflow():
     code = "import sys, seg.train\nassert not {'tensorflow', 'keras', 'albumentations'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------
+ENCODER = {"name": "efficientnet_lite0", "weights": "none"}
+
+
+def test_a_u_net_on_an_encoder():
+    own = config(model={"name": "unet", "encoder": ENCODER, "base_filters": 2, "norm": "group"})
+    model = keras.Model(*own.build_model())
+    assert model.get_layer("encoder_conv_stem").filters == 32
+    assert model.get_layer("up0_2_conv").filters == 2 and model.get_layer("logits").filters == 2
+    assert validate(own.model_dump(mode="json"), "test") == own  # as a run's folder keeps it
+    with pytest.raises(ConfigError, match="model.depth: got 3, which has no effect with an encoder: it has five halvi"):
+        config(model={"name": "unet", "encoder": ENCODER, "depth": 3})
+    missing = config(model={"name": "unet", "encoder": ENCODER | {"weights": "none.pth"}})
+    with pytest.raises(DataError, match=r"none\.pth: cannot be read"):
+        missing.build_model()
