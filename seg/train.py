@@ -171,6 +171,7 @@ def build_model(
     keras.utils.set_random_seed(config.seed)
     confusion = config.labels.confusion()
     model = Segmenter(*config.build_model())
+    parameters = model.count_params()  # before the average's are among them
     model.compile(
         optimizer=config.build_optimizer(steps),
         loss=config.build_loss(weights),
@@ -178,10 +179,12 @@ def build_model(
         online_weights=config.class_weights.build_online(config.labels.label_set()),
         clip=config.optimizer.clip.plain() if config.optimizer.clip else None,
         l2=config.training.l2,
+        accumulation=config.training.accumulation,
+        ema=config.training.ema,
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
-    console.print(f"{model.count_params():,} parameters, {num_gpus} GPUs")
+    console.print(f"{parameters:,} parameters, {num_gpus} GPUs")
     console.print(f"precision {precision.policy}: {precision.reason}")
     return model, confusion
 
@@ -204,9 +207,9 @@ def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
         first_line = str(error).strip().partition("\n")[0]
         raise DataError(f"{run.last}: cannot be loaded into the configured model: {first_line}") from None
     iterations = int(model.optimizer.iterations)
-    for layer in model.layers:  # Keras does not save how far dropout's random stream has come: one draw a step
+    for layer in model.layers:  # Keras does not save how far dropout's random stream has come: one draw a part
         if (generator := getattr(layer, "seed_generator", None)) is not None:
-            generator.state.assign([generator.state[0], iterations])
+            generator.state.assign([generator.state[0], iterations * model.accumulation])
     epochs = iterations // steps
     rows = read_log(run.log, epochs)
     if len(rows) < epochs:

@@ -10,6 +10,7 @@ from seg import train
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.errors import DataError
+from seg.runs.run_dir import RunDir
 from seg.training.callbacks import Checkpoints
 from seg.training.segmenter import load_segmenter
 
@@ -17,6 +18,8 @@ OPTIONS = (
     "training.epochs=4",
     "training.steps_per_epoch=3",  # of a data set of 2 whole batches
     "training.l2=1e-4",
+    "training.accumulation=2",
+    "training.ema=0.8",
     "training.monitor=loss/dice",
     "optimizer={name: sgd, learning_rate: 0.05, nesterov: true, clip: {limit: 0.5}}",
     "schedule={name: plateau, patience: 1, factor: 0.5, warmup_steps: 2}",
@@ -62,6 +65,22 @@ def test_the_rate_follows_the_monitored_value(run):
         value = float(row["val_loss/dice"])
         rate, best = (rate, value) if value < best else (rate / 2, best)
         assert float(row["learning_rate"]) == pytest.approx(rate)
+
+
+def test_the_last_file_holds_both_weights(run, tiny_config):
+    """What is validated, saved as the model and predicted with is the average; a resume goes on from the raw ones."""
+    config = load_config(tiny_config, OPTIONS)
+    model, confusion = train.build_model(config, RunDir(run), np.ones(7), steps=3, num_gpus=0)
+    model.load_weights(run / "checkpoints/last.keras")
+    data = config.evaluation_data(config.samples()["val"], config.input.preprocessing())
+    logs = model.evaluate(data, return_dict=True, verbose=0)
+    last = rows(run)[-1]
+    for key in ("loss", "loss/dice", "mean_iou"):
+        assert logs[key] == pytest.approx(float(last[f"val_{key}"]), rel=1e-6)
+    for saved, weight in zip(weights(run)[1], model.get_weights(), strict=False):
+        np.testing.assert_array_equal(saved, weight)
+    raw = model.average.others
+    assert any((np.asarray(one) != weight).any() for one, weight in zip(raw, weights(run)[1], strict=True))
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(run, tiny_config, tmp_path, monkeypatch):

@@ -24,6 +24,15 @@ class Training(Section):
     keep_programs: bool = Field(
         True, description="on a GPU: keep what XLA compiles in the user's cache folder, so that the next start is quick"
     )
+    accumulation: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="parts that a batch is computed in, one after another: its gradient in the memory of a part",
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="momentum of a moving average of the weights, which is validated, saved and predicted with; 0.999 "
+        "remembers about 1000 updates; left out: none",
+    )
     l2: Positive | None = Field(
         None, description="adds l2 x the sum of the squared kernels to the loss; biases and norms are left out"
     )
@@ -45,10 +54,13 @@ class Training(Section):
     def problems(self) -> Iterator[Problem]:
         if self.early_stopping is not None and self.early_stopping >= self.epochs:
             yield "early_stopping", f"got {self.early_stopping}, which has no effect in {self.epochs} epochs"
+        if self.batch_size % self.accumulation:
+            yield "accumulation", f"got {self.accumulation}, allowed: divisors of batch_size ({self.batch_size})"
 
     def hyperparameters(self) -> dict[str, Value]:
         """What people vary."""
-        return {"batch_size": self.batch_size, "epochs": self.epochs, "l2": self.l2 or 0.0, "monitor": self.monitor}
+        sizes = {"batch_size": self.batch_size, "epochs": self.epochs, "accumulation": self.accumulation}
+        return {**sizes, "ema": self.ema or 0.0, "l2": self.l2 or 0.0, "monitor": self.monitor}
 
 
 class Output(Section):

@@ -194,7 +194,7 @@ class Config(Section):
             self.labels.label_set(),
             self.labels.mask_encoding(),
             preprocessing,
-            batch_size=self.training.batch_size,
+            batch_size=self.training.batch_size // self.training.accumulation,  # what fits the memory
             workers=self.training.workers,
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from seg.losses.combined import Combined
 from seg.losses.online_weights import OnlineClassWeights
 from seg.losses.replicas import num_replicas, sum_over_replicas
 from seg.optimization.clipping import check_clip, clipped
+from seg.optimization.weight_average import WeightAverage
 
 # From labels, logits, pixel weights and class weights to the total and the terms' values, unscaled.
 Evaluate = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, ...]]]
@@ -36,12 +38,16 @@ class Segmenter(keras.Model):
         >>> model.compile("adam", loss=Combined([(1.0, CrossEntropy(ignore_index=255))]))
     """
 
+    average: WeightAverage | None = None  # of a model that is not compiled
+
     def compile(
         self,
         *args: Any,
         online_weights: OnlineClassWeights | None = None,
         clip: tuple[str, float] | None = None,
         l2: float | None = None,
+        accumulation: int = 1,
+        ema: float | None = None,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`, with `loss` a `seg.losses.Combined`. What follows needs TensorFlow.
@@ -53,6 +59,11 @@ class Segmenter(keras.Model):
             clip: (by, limit) of `seg.optimization.clipping.clipped`, of the gradient of the whole batch on all
                 replicas; Keras's own clips each replica's before they are summed.
             l2: Adds l2 times the sum of the squared kernels (variables of more than one axis) to the loss.
+            accumulation: Parts that a batch is computed in, one after another; see `seg.training.parts`.
+            ema: Momentum of the average of the weights that is evaluated, saved and predicted with; see
+                `seg.optimization.weight_average`. The moving statistics of batch normalisation are averaged alike.
+                The model holds the average but while it trains; a saved file has it as the model's weights, and
+                beside it the raw ones, which training goes on from.
             kwargs: As for `keras.Model.compile`.
 
         Raises:
@@ -67,6 +78,10 @@ class Segmenter(keras.Model):
         for variable in self.trainable_variables:
             if l2 is not None and len(variable.shape) > 1:
                 variable.regularizer = keras.regularizers.L2(l2)
+        if accumulation < 1:
+            raise ValueError(f"accumulation: got {accumulation}, allowed: 1 or more")
+        self.accumulation, self._is_raw = accumulation, False
+        self.average = None if ema is None else WeightAverage(self._averaged(), ema)
         if not isinstance(self.loss, Combined):
             raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
         if online_weights is not None and not self.loss.has_class_weights:
@@ -83,6 +98,7 @@ class Segmenter(keras.Model):
         if not config:
             return config
         own = {"online_weights": self.online_weights, "clip": self.clip, "l2": self.l2}
+        own |= {"accumulation": self.accumulation, "ema": self.average and self.average.momentum}
         return config | {key: keras.saving.serialize_keras_object(value) for key, value in own.items() if value}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -131,18 +147,83 @@ class Segmenter(keras.Model):
         import tensorflow as tf
 
         images, labels, pixel_weights = keras.utils.unpack_x_y_sample_weight(args[0])
-        with tf.GradientTape() as tape:
-            logits = self(images, training=True)
-            loss = self.compute_loss(images, labels, logits, pixel_weights, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_variables)
+        if self.accumulation > 1:
+            from seg.training.parts import gradients_of_parts
+
+            loss, logits, gradients = gradients_of_parts(self, images, labels, pixel_weights, self.accumulation)
+        else:
+            with tf.GradientTape() as tape:
+                logits = self(images, training=True)
+                loss = self.compute_loss(images, labels, logits, pixel_weights, training=True)
+                scaled = self.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, self.trainable_variables)
         self._loss_tracker.update_state(loss * num_replicas(), sample_weight=tf.shape(logits)[0])
         if self.clip is not None:
             gradients = clipped(sum_over_replicas(gradients), *self.clip)
             # The optimizer sums what the replicas give it: each gives its part of what is clipped.
             gradients = [gradient / num_replicas() for gradient in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        if self.average is not None:
+            self.average.follow(self._averaged(), self.optimizer.iterations)
         return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights)
+
+    # --- the average of the weights -----------------------------------------------------------------------------------
+    def _averaged(self) -> list[Any]:
+        """What is averaged: all weights and statistics of the layers, trained or not."""
+        weights = [weight for layer in self.layers for weight in layer.weights]
+        return [weight for weight in weights if "float" in keras.backend.standardize_dtype(weight.dtype)]
+
+    @contextmanager
+    def _holding(self, raw: bool) -> Iterator[None]:
+        """The model with its raw weights or with their average; the other ones stand in `average` meanwhile."""
+        swapped = self.average is not None and self._is_raw != raw
+        if swapped:
+            self._swap()
+        try:
+            yield
+        finally:
+            if swapped:
+                self._swap()
+
+    def _swap(self) -> None:
+        assert self.average is not None
+        self.average.swap(self._averaged())
+        self._is_raw = not self._is_raw
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`."""
+        with self._holding(raw=True):
+            return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`."""
+        with self._holding(raw=True):
+            return super().train_on_batch(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, also within `fit`: of the average."""
+        with self._holding(raw=False):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`, also within `fit`: of the average."""
+        with self._holding(raw=False):
+            return super().predict(*args, **kwargs)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`, also within `fit`: the average as the model's weights, and the raw ones beside it."""
+        with self._holding(raw=False):
+            super().save(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`, also within `fit`: both, as `save`."""
+        with self._holding(raw=False):
+            super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.load_weights`, also within `fit`: both."""
+        with self._holding(raw=False):
+            super().load_weights(*args, **kwargs)
 
     def _class_weights(self, labels: Any, training: bool) -> Any:
         """(C,) of this step, or None where the terms' own hold."""

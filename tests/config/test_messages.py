@@ -364,6 +364,7 @@ def test_one_logit_is_for_two_classes(tmp_path: Path):
             ["optimizer={name: sgd, momentum: 0, nesterov: true}"],
             "optimizer.nesterov: has no effect with momentum 0, allowed: false",
         ),
+        (["training.accumulation=4"], "training.accumulation: got 4, allowed: divisors of batch_size (2)"),
         (["schedule={name: plateau, patience: 3}"], "schedule.patience: got 3, which has no effect in 3 epochs"),
         (
             ["schedule={name: plateau, patience: 2}", "training.early_stopping=2"],

@@ -253,3 +253,58 @@ def test_what_is_no_model_of_ours_is_one_line(tmp_path, config):
     assert re.fullmatch(
         rf"{tmp_path}/x\.keras: (cannot be loaded as a model: .+|got a .+, allowed: .+)", str(caught.value)
     )
+
+
+# --- the average of the weights ---------------------------------------------------------------------------------------
+class Seen(keras.callbacks.Callback):
+    """The raw weights after each update, and what a save within `fit` writes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.raw = path, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.raw.append(self.model.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.save(self.path)
+
+
+def test_the_average_is_evaluated_saved_and_left_and_training_goes_on_from_the_raw(tmp_path):
+    plain, model = small_segmenter(), small_segmenter(ema=0.6)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*map(batch, range(3)), strict=True))
+    how = {"batch_size": 2, "shuffle": False, "verbose": 0}
+    seen, raw = Seen(tmp_path / "model.keras"), Seen(tmp_path / "plain.keras")
+    plain.fit(images, labels, callbacks=[raw], **how)
+    history = model.fit(images, labels, validation_data=(images, labels), callbacks=[seen], **how).history
+    number = len(plain.get_weights())
+    for ours, theirs in zip(seen.raw, raw.raw, strict=True):
+        for mine, weight in zip(ours[:number], theirs, strict=True):
+            np.testing.assert_array_equal(mine, weight)  # the average changes nothing of the training
+    powers = 0.4 * 0.6 ** np.arange(3)[::-1] / (1 - 0.6**3)
+    expected = [sum(p * weights[i] for p, weights in zip(powers, raw.raw, strict=True)) for i in range(number)]
+    for weight, value in zip(model.get_weights()[:number], expected, strict=True):
+        np.testing.assert_allclose(weight, value, rtol=1e-5, atol=1e-6)  # the statistics of batch norm too
+    assert model.evaluate(images, labels, batch_size=2, verbose=0, return_dict=True)["loss"] == history["val_loss"][0]
+
+    loaded = load_segmenter(tmp_path / "model.keras")  # what predicts
+    for weight, value in zip(loaded.get_weights(), model.get_weights()[:number], strict=True):
+        np.testing.assert_array_equal(weight, value)
+    going_on = keras.models.load_model(tmp_path / "model.keras")  # what trains on
+    for one in (going_on, model, plain):
+        one.fit(images, labels, **how)
+    for mine, weight in zip(going_on.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, weight)
+    for other, weight in zip(model.average.others, plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(np.asarray(other), weight)
+
+
+def test_an_interrupted_fit_leaves_the_average():
+    class Stopping(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = small_segmenter(ema=0.6)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*batch(), callbacks=[Stopping()], verbose=0)
+    assert not model._is_raw
