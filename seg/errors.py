@@ -11,7 +11,12 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what asks a command to end
 
 
 class SegError(Exception):
@@ -30,17 +35,31 @@ class UnknownLabelError(DataError):
     """A mask holds a value or colour that is neither a class nor void."""
 
 
+class Stopped(BaseException):
+    """A signal asked the command to end.
+
+    Attributes:
+        signal: Which.
+    """
+
+    def __init__(self, by: signal.Signals) -> None:
+        super().__init__(f"stopped by {by.name}")
+        self.signal = by
+
+
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's body and turns a `SegError` into one message on stderr.
 
     Returns:
-        The exit code: what the body returns, or 0; 2 for a `SegError`, 130 after Ctrl-C.
+        The exit code: what the body returns, or 0; 2 for a `SegError`; 128 and the number of the signal that ended it:
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks shall not end a training
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = command() or 0
+        with _stopped_by_signals():
+            code = command() or 0
         sys.stdout.flush()
         return code
     except SegError as error:
@@ -56,6 +75,9 @@ def run_command(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        code = 128 + stopped.signal
     # What the command left half-done is freed now: a stream of samples that one of its own threads collects as garbage,
     # at the interpreter's end say, would wait for itself.
     gc.collect()
@@ -66,3 +88,24 @@ def _drop_output() -> None:
     """What is still to be printed goes nowhere: at the interpreter's end it would be a second error."""
     if sys.stdout is sys.__stdout__:  # what stands in its place has no file behind it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Stopped`, so that what was begun is cleaned up; one that is ignored stays so."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(signal.Signals(number))
+
+    if threading.current_thread() is not threading.main_thread():  # where Python lets nobody handle signals
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING if number != signal.SIGINT}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

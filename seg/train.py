@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import zipfile
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,24 +15,31 @@ import numpy as np
 
 from seg.config import Config, dump_config, load_config
 from seg.console import text_console
-from seg.errors import ConfigError, DataError, run_command
+from seg.errors import ConfigError, DataError, SegError, Stopped, run_command
 from seg.tables import Table
 
 if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is known to be right
     import keras
+    import tensorflow as tf
 
     from seg.balance import ClassCounts
     from seg.data.samples.pairs import Sample, Splits
+    from seg.data.sampling.sampler import Sampler
     from seg.data.views.preprocessing import Preprocessing
     from seg.metrics.confusion import ConfusionMatrix
+    from seg.runs.checkpoints import CheckpointFiles, Found
     from seg.runs.run_dir import RunDir
+    from seg.training.diverged import DivergedError
     from seg.training.preparation import Preparation
     from seg.training.segmenter import Segmenter
+    from seg.training.signals import StopRequest
     from seg.training.tensorboard import SegmentationTensorBoard
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
 console = text_console(soft_wrap=True)
+
+MOST_NAMES = 16  # of a batch, in a message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +66,8 @@ def _start(args: argparse.Namespace) -> None:
             raise ConfigError("--resume goes on with the run's own configuration; allowed: no overrides, no --run-dir")
         run = RunDir.open(args.resume)
         with run.locked(console.print):
+            if not run.checkpoints().existing():
+                console.print("no checkpoint yet: starts at epoch 1")
             train(run.config(), run)
     else:
         config = load_config(args.config, args.overrides)
@@ -74,6 +83,7 @@ def train(config: Config, run: RunDir) -> None:
 
     Raises:
         DataError: The data, a stored artefact or the run folder is at fault.
+        Stopped: A signal asked for it; the run can be gone on with.
     """
     from seg.data.masks.values import telling_all_values
     from seg.training.preparation import prepare
@@ -86,29 +96,16 @@ def train(config: Config, run: RunDir) -> None:
 
     num_gpus = start_hardware(config)
     from seg.data.batches.dataset import user_errors
+    from seg.training.resuming import load_best
 
     steps = config.steps_per_epoch(len(splits["train"]))
     config.learning_rate(steps)  # refuses a warm-up that is longer than the training
     start_run(run, config, splits, prepared)
-    model, confusion = build_model(config, run, prepared.weights, steps, num_gpus)
-    log = resume(model, run, steps)
     with user_errors(), resume_hint(run):
         preprocessing = config.input.preprocessing(prepared.statistics)
         val = config.evaluation_data(splits["val"], preprocessing)
-        if not finished(config, log):
-            board = tensorboard(config, run, splits["val"], prepared, preprocessing)
-            sampler = prepared.sampling.sampler if prepared.sampling else None
-            model.fit(
-                config.training_data(splits["train"], len(log), sampler, prepared.statistics),
-                validation_data=val,
-                epochs=config.training.epochs,
-                initial_epoch=len(log),
-                steps_per_epoch=steps,
-                callbacks=callbacks(config, run, log, steps, rare, [board], preprocessing),
-                shuffle=False,  # the stream has its order
-                verbose=0,
-            )
-        model.load_weights(run.best)
+        model, confusion = fit(config, run, splits, prepared, val, steps, rare, num_gpus)
+        load_best(model, run)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
 
@@ -143,6 +140,69 @@ def start_hardware(config: Config) -> int:
     return start_tensorflow()
 
 
+def fit(
+    config: Config,
+    run: RunDir,
+    splits: Splits,
+    prepared: Preparation,
+    val: tf.data.Dataset,
+    steps: int,
+    rare: Sequence[str],
+    num_gpus: int,
+) -> tuple[Segmenter, ConfusionMatrix]:
+    """Trains from the last checkpoint to the end; where the training diverges, as `training.on_nonfinite` says.
+
+    Returns:
+        The model as it is after the last epoch, and its metric.
+    """
+    from seg.runs.checkpoints import Position
+    from seg.training.checkpoints import resumed_at
+    from seg.training.diverged import DivergedError
+    from seg.training.resuming import finished, resume
+    from seg.training.signals import stop_requests
+
+    files = run.checkpoints(config.checkpoints.keep)
+    sampler = prepared.sampling.sampler if prepared.sampling else None
+    halvings = 0
+    while True:
+        found = files.newest(console.print)
+        position = found.state.position if found else Position(0)
+        halvings = max(halvings, position.halvings)
+        slowed = config.at_rate(0.5**halvings)
+        model, confusion = build_model(slowed, run, prepared.weights, steps, num_gpus)
+        log = resume(model, run, found, steps, console.print)
+        if finished(config, log):
+            return model, confusion
+        preprocessing = config.input.preprocessing(prepared.statistics)
+        board = tensorboard(config, run, splits["val"], prepared, preprocessing)
+        with stop_requests(console.print) as stop:
+            watching = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, [board], preprocessing)
+            try:
+                model.fit(
+                    config.training_data(
+                        splits["train"], len(log), sampler, prepared.statistics, resumed_at(position, steps)
+                    ),
+                    validation_data=val,
+                    epochs=config.training.epochs,
+                    initial_epoch=len(log),
+                    steps_per_epoch=steps,
+                    callbacks=watching,
+                    shuffle=False,  # the stream has its order
+                    verbose=0,
+                )
+                stop.obey()
+                return model, confusion
+            except DivergedError as error:
+                traceback.clear_frames(error.__traceback__)  # the stream is freed here, see `user_errors`
+                halvings += 1
+                told = f"{error}{batch_told(config, splits['train'], sampler, error)}"
+                if halvings > config.training.most_halvings:
+                    raise SegError(told + advice(config, run)) from None
+                console.print(f"{told}; back to the last checkpoint, at {0.5**halvings:g} of the learning rate")
+            finally:
+                files.wait()
+
+
 def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
     """Writes what the run's folder lacks of its counts and weights, and prints the class table."""
     prepared.save(run)
@@ -161,6 +221,7 @@ def build_model(
 
     from seg.runs.hardware import environment, quiet_stderr
     from seg.runs.precision import choose_precision
+    from seg.training.checkpoints import build_metrics
     from seg.training.segmenter import Segmenter
 
     with quiet_stderr():  # TensorFlow remarks on bfloat16 where the processor has none
@@ -184,88 +245,87 @@ def build_model(
         jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
+    build_metrics(model, config.labels.label_set().mask_axes)  # and that of its metrics
     console.print(f"{parameters:,} parameters, {num_gpus} GPUs")
     console.print(f"precision {precision.policy}: {precision.reason}")
     return model, confusion
 
 
-def resume(model: Segmenter, run: RunDir, steps: int) -> list[dict[str, str]]:
-    """Loads the last checkpoint, if there is one; returns the log rows of the epochs it has behind it.
-
-    The optimizer's step count says how far the checkpoint is: one source, which cannot disagree with the weights.
-
-    Raises:
-        DataError: The checkpoint is broken, or log.csv lacks epochs that it has.
-    """
-    from seg.training.callbacks import read_log
-
-    if not run.last.exists():
-        return []
-    try:
-        model.load_weights(run.last)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise DataError(f"{run.last}: cannot be loaded into the configured model: {first_line}") from None
-    iterations = int(model.optimizer.iterations)
-    for layer in model.layers:  # Keras does not save how far dropout's random stream has come: one draw a part
-        if (generator := getattr(layer, "seed_generator", None)) is not None:
-            generator.state.assign([generator.state[0], iterations * model.accumulation])
-    epochs = iterations // steps
-    rows = read_log(run.log, epochs)
-    if len(rows) < epochs:
-        raise DataError(f"{run.log}: got {len(rows)} epochs, but {run.last} has {epochs}; allowed: a row an epoch")
-    console.print(f"resuming after epoch {epochs}")
-    return rows
-
-
-def finished(config: Config, log: list[dict[str, str]]) -> bool:
-    """Whether a resumed run has nothing left to train: all epochs done, or early stopping had ended it."""
-    from seg.training.callbacks import out_of_patience
-    from seg.training.monitor import Monitor
-
-    history = [Monitor(config.training.monitor).score(row) for row in log]
-    return len(log) >= config.training.epochs or out_of_patience(history, config.training.early_stopping)
-
-
 @contextmanager
 def resume_hint(run: RunDir) -> Iterator[None]:
-    """After Ctrl-C, says how to go on."""
+    """After Ctrl-C or another signal, says how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        if run.last.exists():
-            console.print(f"resume   python -m seg.train --resume {run.path}")
+    except (KeyboardInterrupt, Stopped):
+        console.print(f"resume   python -m seg.train --resume {run.path}")
         raise
+
+
+def batch_told(config: Config, samples: Sequence[Sample], sampler: Sampler | None, error: DivergedError) -> str:
+    """Which files the batches were of that may be why the training has diverged."""
+    batches = [config.batch(samples, error.epoch, step, sampler) for step in error.steps]
+    named = [sorted({str(sample.image) for sample in batch}) for batch in batches]
+    texts = [", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "") for names in named]
+    before = f"; of the step before it: {texts[0]}" if len(texts) == 2 else ""
+    return f" (its batch: {texts[-1]}{before})" if texts else ""
+
+
+def advice(config: Config, run: RunDir) -> str:
+    """What to do about a training that has diverged."""
+    lower = f"optimizer.learning_rate={config.optimizer.learning_rate / 10:g}"
+    return (
+        "; nothing of it was saved. Try a lower optimizer.learning_rate or a class_weights.cap, or look at the files: "
+        f"from the last checkpoint: python -m seg.train --resume {run.path} {lower}"
+    )
 
 
 def callbacks(
     config: Config,
     run: RunDir,
+    files: CheckpointFiles,
+    found: Found | None,
     log: list[dict[str, str]],
     steps: int,
     rare: Sequence[str],
+    halvings: int,
+    stop: StopRequest,
     watching: Sequence[keras.callbacks.Callback],
     preprocessing: Preprocessing,
 ) -> list[keras.callbacks.Callback]:
-    """What happens at the end of each epoch, in this order: the monitored value, the rate that it leads to, facts, log,
-    `watching`, checkpoints, the printed line."""
+    """What happens beside the steps, in this order: divergence, the monitored value, the rate that it leads to, facts,
+    log, `watching`, checkpoints, the printed line."""
     from seg.runs.model_file import describe
     from seg.training import callbacks as on
+    from seg.training.checkpoints import Checkpoints
+    from seg.training.diverged import DivergenceCheck
     from seg.training.monitor import RARE, Monitor, RareMean
+    from seg.training.resuming import best_since
 
-    described = describe(config.labels.label_set(), preprocessing)
-    patience = config.training.early_stopping
     monitor = Monitor(config.training.monitor)
     history = [monitor.score(row) for row in log]
     plateau = config.schedule.plateau(config.optimizer.learning_rate, steps)
+    facts = on.EpochFacts(steps * config.training.batch_size, found.state.position.seconds if found else 0.0)
     return [
-        on.NaNStop(),
+        DivergenceCheck(),
         *([RareMean(rare)] if monitor.name == RARE else []),
         *([on.PlateauRate(plateau, monitor, history)] if plateau else []),
-        on.EpochFacts(steps * config.training.batch_size),
+        facts,
         on.TrainingLog(run.log, log),
         *watching,
-        on.Checkpoints(run.best, run.last, history=history, patience=patience, description=described, monitor=monitor),
+        Checkpoints(
+            files,
+            facts,
+            start=found.state if found else None,
+            history=history,
+            best_since=best_since(run, len(log), console.print),
+            patience=config.training.early_stopping,
+            description=describe(config.labels.label_set(), preprocessing),
+            every_steps=config.checkpoints.steps,
+            every_minutes=config.checkpoints.minutes,
+            halvings=halvings,
+            stop=stop,
+            monitor=monitor,
+        ),
         on.ProgressBar(console, config.training.epochs, steps, first_epoch=len(log), monitor=monitor),
     ]
 

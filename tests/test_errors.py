@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,26 @@ def test_ctrl_c_returns_130(capsys: pytest.CaptureFixture[str]):
 def test_what_the_operating_system_refuses_is_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert run_command(lambda: (tmp_path / "none/x").write_text("") and None) == 2
     assert capsys.readouterr() == ("", f"error: {tmp_path}/none/x: No such file or directory\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_clean_up_and_return_128_and_their_number(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+):
+    cleaned = []
+
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            raise AssertionError("went on")
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(number)
+    assert run_command(command) == code
+    assert cleaned == [True]
+    assert capsys.readouterr() == ("", f"stopped by {number.name}\n")
+    assert signal.getsignal(number) == before
 
 
 def test_a_programming_mistake_keeps_its_traceback():

@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 import shutil
+import signal
 
 import cv2
 import keras
@@ -12,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seg import train
 from seg.balance import ClassCounts
 from seg.config import load_config
+from seg.runs.checkpoints import TrainingState
 from seg.runs.model_file import read_description
 from seg.runs.run_dir import RunDir
-from seg.training.callbacks import Checkpoints
+from seg.training.checkpoints import Checkpoints
 from seg.training.preparation import count_classes
 from seg.training.segmenter import load_segmenter
 
@@ -24,6 +27,20 @@ NAMES = ("field", "forest", "water", "road", "building", "boat", "solar_panel")
 def rows(run):
     with (run / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def same_weights(ours, theirs):
+    pairs = zip(load_segmenter(ours).get_weights(), load_segmenter(theirs).get_weights(), strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def assert_equal_runs(ours, theirs):
+    """Bit for bit, but for what is measured by the clock: log, best and last checkpoint."""
+    times = ("seconds", "images_per_second")
+    one, other = ([{k: v for k, v in row.items() if k not in times} for row in rows(run)] for run in (ours, theirs))
+    assert one == other
+    for name in ("best", "last"):
+        assert same_weights(ours / f"checkpoints/{name}.keras", theirs / f"checkpoints/{name}.keras")
 
 
 def command(capsys, *arguments):
@@ -45,6 +62,7 @@ def test_the_run_folder_holds_everything_and_no_temporary_file(trained_run):
         "log.csv",
         "checkpoints/best.keras",
         "checkpoints/last.keras",
+        "checkpoints/last-1.keras",
     }
 
 
@@ -115,9 +133,8 @@ def test_tensorboard_holds_scores_shares_texts_and_pictures(trained_run):
     assert tags["val"] - known <= {"confusion", "mean_iou_rare", "_hparams_/experiment", "_hparams_/session_start_info"}
 
 
-def test_a_resumed_run_has_each_step_once(trained_run, tiny_config, tmp_path, monkeypatch):
-    run = interrupted_run(tiny_config, tmp_path / "run", monkeypatch, saves=1)  # epoch 2 is written, but not saved
-    assert train.main(["--resume", str(run)]) == 0
+def assert_equal_events(run, trained_run):
+    """The same tags and steps, and the same scores."""
     for folder in ("train", "val"):
         resumed, whole = (
             EventAccumulator(str(r / "tensorboard" / folder), size_guidance={"tensors": 0}).Reload()
@@ -127,21 +144,15 @@ def test_a_resumed_run_has_each_step_once(trained_run, tiny_config, tmp_path, mo
         for tag in whole.Tags()["tensors"]:
             steps = [event.step for event in resumed.Tensors(tag)]
             assert steps == [event.step for event in whole.Tensors(tag)], tag
-        for ours, theirs in zip(resumed.Tensors("mean_iou"), whole.Tensors("mean_iou"), strict=True):
-            assert ours.tensor_proto == theirs.tensor_proto
+            if tag in ("loss", "mean_iou", "iou/field", "loss/dice", "weight/road"):
+                for ours, theirs in zip(resumed.Tensors(tag), whole.Tensors(tag), strict=True):
+                    assert ours.tensor_proto == theirs.tensor_proto
 
 
 def test_the_best_checkpoint_has_the_best_score_of_the_log(trained_run):
     values = [float(row["val_mean_iou"]) for row in rows(trained_run)]
-    same = [
-        np.array_equal(ours, theirs)
-        for ours, theirs in zip(
-            load_segmenter(trained_run / "checkpoints/best.keras").get_weights(),
-            load_segmenter(trained_run / "checkpoints/last.keras").get_weights(),
-            strict=True,
-        )
-    ]
-    assert all(same) == (values[1] > values[0])
+    same = same_weights(trained_run / "checkpoints/best.keras", trained_run / "checkpoints/last.keras")
+    assert same == (values[1] > values[0])
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def interrupted_run(config, folder, monkeypatch, *, saves):
             super().on_epoch_end(epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr("seg.training.callbacks.Checkpoints", Stopping)
+        patch.setattr("seg.training.checkpoints.Checkpoints", Stopping)
         assert train.main(["--config", str(config), "--run-dir", str(folder)]) == 130
     return folder
 
@@ -169,13 +180,49 @@ def test_a_resumed_run_equals_the_uninterrupted_one(saves, trained_run, tiny_con
     assert "interrupted" in capsys.readouterr().err
     assert train.main(["--resume", str(run)]) == 0
     assert ("resuming after epoch 1" in capsys.readouterr().out) == (saves == 1)
-    times = ("seconds", "images_per_second")
-    resumed, whole = ([{k: v for k, v in row.items() if k not in times} for row in rows(r)] for r in (run, trained_run))
-    assert resumed == whole
-    for name in ("best", "last"):
-        ours, theirs = (load_segmenter(r / f"checkpoints/{name}.keras").get_weights() for r in (run, trained_run))
-        for resumed_array, whole_array in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(resumed_array, whole_array)
+    assert_equal_events(run, trained_run)
+    assert_equal_runs(run, trained_run)
+
+
+def stopped_run(arguments, monkeypatch, *, epoch, method, number):
+    """The exit code of a training that gets a signal in an epoch: at its first batch, or at its first of validation."""
+
+    class Signalled(Checkpoints):
+        pass
+
+    def signalled(self, batch, logs=None):
+        if self._epoch == epoch and batch == 0 and self.stop.signal is None:
+            os.kill(os.getpid(), number)
+        getattr(Checkpoints, method)(self, batch, logs)
+
+    setattr(Signalled, method, signalled)
+    with monkeypatch.context() as patch:
+        patch.setattr("seg.training.checkpoints.Checkpoints", Signalled)
+        return train.main(arguments)
+
+
+def test_a_run_that_is_stopped_within_epochs_equals_the_uninterrupted_one(
+    trained_run, tiny_config, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    new, resumed = ["--config", str(tiny_config), "--run-dir", str(run)], ["--resume", str(run)]
+    code = stopped_run(new, monkeypatch, epoch=0, method="on_train_batch_end", number=signal.SIGTERM)
+    printed = capsys.readouterr()
+    assert code == 143
+    assert "SIGTERM: saves and stops after this step; a second one stops at once" in printed.out
+    assert f"resume   python -m seg.train --resume {run}" in printed.out
+    assert printed.err == "stopped by SIGTERM\n"
+    assert TrainingState.read(run / "checkpoints/last.keras").position.step == 1
+    # Within the validation of the second epoch: its training is not done again, and its means are in the log.
+    code = stopped_run(resumed, monkeypatch, epoch=1, method="on_test_batch_begin", number=signal.SIGINT)
+    printed = capsys.readouterr().out
+    assert code == 130
+    assert "resuming after epoch 0 and 1 steps" in printed
+    assert "epoch   1/2" in printed
+    assert train.main(resumed) == 0
+    assert "resuming after epoch 1 and 2 steps" in capsys.readouterr().out
+    assert_equal_runs(run, trained_run)
+    assert_equal_events(run, trained_run)
 
 
 def test_resuming_a_finished_run_changes_nothing(trained_run, tmp_path, capsys):
@@ -217,12 +264,42 @@ def test_a_missing_log_is_refused(trained_run, tmp_path, capsys):
     assert f"{run}/log.csv: got 0 epochs, but" in message
 
 
-def test_a_broken_checkpoint_is_refused(trained_run, tmp_path, capsys):
+@pytest.mark.parametrize("spoil", [lambda last: last.write_bytes(b"half a file"), lambda last: last.unlink()])
+def test_without_the_last_checkpoint_the_one_before_is_gone_on_from(spoil, trained_run, tmp_path, capsys):
     run = shutil.copytree(trained_run, tmp_path / "run")
-    (run / "checkpoints/last.keras").write_bytes(b"half a file")
+    spoil(run / "checkpoints/last.keras")
+    assert train.main(["--resume", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "going on from the checkpoint before it, last-1.keras" in printed
+    assert "resuming after epoch 1\n" in printed
+    assert_equal_runs(run, trained_run)
+
+
+def test_without_any_whole_checkpoint_a_resume_is_refused(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    for name in ("last", "last-1"):
+        (run / f"checkpoints/{name}.keras").write_bytes(b"half a file")
     code, message = command(capsys, "--resume", run)
-    assert code == 2
-    assert message.startswith(f"error: {run}/checkpoints/last.keras: ")
+    assert (code, message.count("\n")) == (2, 1)
+    assert message.startswith(f"error: {run}/checkpoints/last.keras: cannot be read as a model")
+    for name in ("last", "last-1"):
+        (run / f"checkpoints/{name}.keras").unlink()
+    before = (run / "log.csv").read_bytes()
+    code, message = command(capsys, "--resume", run)
+    assert (code, message.count("\n")) == (2, 1)
+    assert f"last.keras: is not there, nor one before it, but {run}/log.csv has 2 epochs; allowed: to put a" in message
+    assert (run / "log.csv").read_bytes() == before
+
+
+def test_a_lost_best_checkpoint_is_told_and_replaced(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    (run / "checkpoints/best.keras").unlink()
+    (run / "checkpoints/last.keras").unlink()
+    assert train.main(["--resume", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "best.keras: cannot be read as a model" in printed
+    assert "the best of the epochs from 2 on takes its place" in printed
+    assert same_weights(run / "checkpoints/best.keras", run / "checkpoints/last.keras")
 
 
 def test_changed_masks_are_refused_on_resume(trained_run, tmp_path, capsys):

@@ -11,7 +11,7 @@ from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.errors import DataError
 from seg.runs.run_dir import RunDir
-from seg.training.callbacks import Checkpoints
+from seg.training.checkpoints import Checkpoints
 from seg.training.segmenter import load_segmenter
 
 OPTIONS = (
@@ -91,7 +91,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(run, tiny_config, tmp_path, 
             super().on_epoch_end(epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr("seg.training.callbacks.Checkpoints", Stopping)
+        patch.setattr("seg.training.checkpoints.Checkpoints", Stopping)
         assert run_once(tiny_config, tmp_path / "run") == 130
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
     times = ("seconds", "images_per_second")

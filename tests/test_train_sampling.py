@@ -71,7 +71,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
             super().on_epoch_end(epoch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seg.training.callbacks.Checkpoints", Stopping)
+        patch.setattr("seg.training.checkpoints.Checkpoints", Stopping)
         with pytest.raises(RuntimeError) as raised:
             train.main(["--config", str(tiny_config), "--run-dir", str(run), *short])
     assert raised.value is stop
@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 
 
 def _checkpoints() -> type:
-    from seg.training.callbacks import Checkpoints
+    from seg.training.checkpoints import Checkpoints
 
     return Checkpoints
 

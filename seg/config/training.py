@@ -1,4 +1,4 @@
-"""The sections `training` and `output` of a configuration."""
+"""The sections `training`, `checkpoints` and `output` of a configuration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seg.section import Positive, Problem, Section, Value
+
+HALVINGS = 3  # of the learning rate, to an eighth: a training that diverges then has another fault
 
 
 class Training(Section):
@@ -50,17 +52,44 @@ class Training(Section):
     loading: Literal["auto", "threads", "processes"] = Field(
         "auto", description="what loads the training batches; auto: processes on a GPU, whose steps outrun threads"
     )
+    on_nonfinite: Literal["stop", "back"] = Field(
+        "stop", description="once a loss or a weight is NaN or infinite; back: to the last checkpoint, at half the rate"
+    )
+    nonfinite_limit: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        None, description=f"how often a run goes back before it gives up; left out: {HALVINGS}"
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.early_stopping is not None and self.early_stopping >= self.epochs:
             yield "early_stopping", f"got {self.early_stopping}, which has no effect in {self.epochs} epochs"
         if self.batch_size % self.accumulation:
             yield "accumulation", f"got {self.accumulation}, allowed: divisors of batch_size ({self.batch_size})"
+        if self.nonfinite_limit is not None and self.on_nonfinite == "stop":
+            yield "nonfinite_limit", f"got {self.nonfinite_limit}, which has no effect with on_nonfinite: stop"
 
     def hyperparameters(self) -> dict[str, Value]:
         """What people vary."""
         sizes = {"batch_size": self.batch_size, "epochs": self.epochs, "accumulation": self.accumulation}
         return {**sizes, "ema": self.ema or 0.0, "l2": self.l2 or 0.0, "monitor": self.monitor}
+
+    @property
+    def most_halvings(self) -> int:
+        """How often the learning rate may be halved."""
+        return 0 if self.on_nonfinite == "stop" else self.nonfinite_limit or HALVINGS
+
+
+class Checkpoints(Section):
+    """What is left of a training that is stopped."""
+
+    keep: Annotated[int, Field(ge=1, le=100)] = Field(
+        2, description="last.keras and those before it; two, so that one is left where the newest is damaged"
+    )
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="saves within an epoch after so many steps; left out: not by steps"
+    )
+    minutes: Annotated[float, Field(gt=0, le=10_000)] | None = Field(
+        15.0, description="saves within an epoch after so many minutes; null: not by time"
+    )
 
 
 class Output(Section):

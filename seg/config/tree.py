@@ -19,7 +19,7 @@ from seg.config.optimizer import AdamW, OptimizerKind
 from seg.config.sampler import Sampler
 from seg.config.schedule import CosineSchedule, ScheduleKind
 from seg.config.tensorboard import TensorBoard
-from seg.config.training import Output, Training
+from seg.config.training import Checkpoints, Output, Training
 from seg.data.views.augmentation import AugmentationSettings
 from seg.errors import DataError
 from seg.section import Section, Value
@@ -62,6 +62,7 @@ class Config(Section):
     optimizer: OptimizerKind = AdamW(name="adamw")
     schedule: ScheduleKind = CosineSchedule(name="cosine")
     training: Training
+    checkpoints: Checkpoints = Checkpoints()
     output: Output = Output()
     tensorboard: TensorBoard = TensorBoard()
 
@@ -135,6 +136,7 @@ class Config(Section):
         first_epoch: int = 0,
         sampler: DrawingSampler | None = None,
         statistics: BandStatistics | None = None,
+        first_step: int = 0,
     ) -> tf.data.Dataset:
         """The training batches from `first_epoch` on, as one stream over the epochs.
 
@@ -143,6 +145,7 @@ class Config(Section):
             first_epoch: Epochs that are left out.
             sampler: What `seg.training.sampling` makes of the section `sampler`.
             statistics: Of the bands of the training images, where values are normalised by them.
+            first_step: Steps of the first epoch that are left out.
 
         Raises:
             ValueError: The configuration has a sampler and `sampler` is None.
@@ -152,7 +155,7 @@ class Config(Section):
         from seg.data.batches.dataset import training_batches
 
         steps, pass_steps = self.steps_per_epoch(len(samples)), self._steps_per_pass(len(samples))
-        first_pass, first_step = divmod(first_epoch * steps, pass_steps)
+        first_pass, first_step = divmod(first_epoch * steps + first_step, pass_steps)
         return training_batches(
             samples,
             self.labels.label_set(),
@@ -171,6 +174,18 @@ class Config(Section):
             workers=self.training.workers,
             loading=self.training.loading,
         )
+
+    def batch(
+        self, samples: Sequence[Sample], epoch: int, step: int, sampler: DrawingSampler | None = None
+    ) -> list[Sample]:
+        """The samples that a step of an epoch trains on; the arguments are those of `training_data`."""
+        from seg.data.batches.loading import Drawing
+
+        size, pass_steps = self.training.batch_size, self._steps_per_pass(len(samples))
+        number, step = divmod(epoch * self.steps_per_epoch(len(samples)) + step, pass_steps)
+        drawing = Drawing(len(samples), self.input.crops_per_image, self.seed, sampler)
+        drawn = drawing.draws(number, pass_steps * size)
+        return [samples[index] for index in drawn[step * size :][:size, 0]]
 
     def steps_per_epoch(self, num_samples: int) -> int:
         """Updates in an epoch of so many training samples.
@@ -209,6 +224,11 @@ class Config(Section):
 
         labels = self.labels.label_set()
         return Combined([(term.coefficient, term.build(labels, class_weights)) for term in self.loss])
+
+    def at_rate(self, factor: float) -> Config:
+        """The same with `factor` times the learning rate."""
+        optimizer = self.optimizer.model_copy(update={"learning_rate": self.optimizer.learning_rate * factor})
+        return self.model_copy(update={"optimizer": optimizer})
 
     def build_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """The optimizer with its learning-rate schedule, which counts in updates."""

@@ -20,6 +20,7 @@ from seg.runs.lock import locked, new_lock
 
 if TYPE_CHECKING:
     from seg.data.views.band_statistics import BandStatistics
+    from seg.runs.checkpoints import CheckpointFiles
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RunDir:
     bands.json           mean, std and percentiles of the training images' bands, where they were counted
     effective_frequencies.json, mask_index.npz   with a sampler: what it draws, and where the classes lie
     log.csv              a row an epoch
-    checkpoints/         best.keras (validation mean IoU), last.keras (to resume from)
+    checkpoints/         best.keras (validation mean IoU), last.keras (to resume from), last-1.keras ... (before it)
     tensorboard/         train/ and val/
     evaluation/<split>/  what seg.evaluate writes
     ```
@@ -137,13 +138,19 @@ class RunDir:
     def log(self) -> Path:
         return self.path / "log.csv"
 
+    def checkpoints(self, keep: int = 1) -> CheckpointFiles:
+        """Its checkpoints, of which it keeps the last `keep`."""
+        from seg.runs.checkpoints import CheckpointFiles
+
+        return CheckpointFiles(self.path / "checkpoints", keep)
+
     @property
     def best(self) -> Path:
-        return self.path / "checkpoints" / "best.keras"
+        return self.checkpoints().best
 
     @property
     def last(self) -> Path:
-        return self.path / "checkpoints" / "last.keras"
+        return self.checkpoints().last
 
     @property
     def tensorboard(self) -> Path:
@@ -172,7 +179,7 @@ class RunDir:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the run in one step, so that a killed run leaves no half of one."""
-        write_bytes(self.path / name, text.encode())
+        write_bytes(self.path / name, text.encode(), durable=True)
 
 
 def open_model(path: Path, which: str | None) -> tuple[Path, RunDir | None]:

@@ -1,25 +1,21 @@
-"""What happens beside the training steps: progress, log.csv, checkpoints, early stopping."""
+"""What happens beside the training steps: measuring, progress, log.csv."""
 
 from __future__ import annotations
 
 import csv
 import gc
 import io
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seg.data.files.storage import write_bytes
-from seg.errors import SegError
 from seg.optimization.plateau import Plateau
-from seg.runs.model_file import save_model
 from seg.training.monitor import Monitor
 
 Logs = dict[str, Any] | None
@@ -28,13 +24,18 @@ Logs = dict[str, Any] | None
 class EpochFacts(keras.callbacks.Callback):
     """Adds `learning_rate`, `images_per_second` and `seconds` to the epoch's logs, for the callbacks behind it."""
 
-    def __init__(self, images_per_epoch: int) -> None:
+    def __init__(self, images_per_epoch: int, seconds_before: float = 0.0) -> None:
+        """`seconds_before`: what the steps of the first epoch that were done before a resume took."""
         super().__init__()
-        self.images_per_epoch = images_per_epoch
+        self.images_per_epoch, self._seconds_before = images_per_epoch, seconds_before
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self._started = time.perf_counter()
-        self._trained = self._started
+        self._started = time.perf_counter() - self._seconds_before
+        self._trained, self._seconds_before = self._started, 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the epoch began."""
+        return time.perf_counter() - self._started
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self._trained = time.perf_counter()
@@ -45,19 +46,6 @@ class EpochFacts(keras.callbacks.Callback):
         logs["images_per_second"] = self.images_per_epoch / (self._trained - self._started)
         logs["seconds"] = time.perf_counter() - self._started
         gc.collect()  # seg.data.batches.dataset puts it off while samples are loaded, which may be always
-
-
-class NaNStop(keras.callbacks.Callback):
-    """Ends a run whose loss is no number, before that epoch reaches the log or a checkpoint."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Raises: SegError: The epoch's mean loss is NaN or infinite."""
-        assert logs is not None
-        if not math.isfinite(logs["loss"]):
-            raise SegError(
-                f"the training loss became {logs['loss']} in epoch {epoch + 1}; try a lower optimizer.learning_rate or "
-                "a class_weights.cap; the checkpoints are those of the epoch before"
-            )
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -114,39 +102,6 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """best.keras by the monitored value, last.keras each epoch; ends training after `patience` epochs without a better.
-
-    last.keras is written last: it holds the optimizer and so says how far the run is, and everything that belongs to
-    an epoch is on disk once it is there, but for its pictures, which may still be being drawn.
-    """
-
-    def __init__(
-        self,
-        best: Path,
-        last: Path,
-        *,
-        history: Sequence[float] = (),
-        patience: int | None = None,
-        description: str | None = None,
-        monitor: Monitor | None = None,
-    ) -> None:
-        """`history`: the scores of the epochs before a resume. `description`: see `save_model`."""
-        super().__init__()
-        self.best, self.last, self.patience, self.description = best, last, patience, description
-        self.monitor = monitor or Monitor()
-        self.history = list(history)
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        assert logs is not None
-        self.history.append(self.monitor.score(logs))
-        if best_epoch(self.history) == len(self.history) - 1:
-            save_model(self.model, self.best, self.description)
-        save_model(self.model, self.last, self.description)
-        if out_of_patience(self.history, self.patience):
-            self.model.stop_training = True
-
-
 class PlateauRate(keras.callbacks.Callback):
     """Sets the learning rate that `plateau` finds from the scores of the epochs, and raises it during the warm-up."""
 
@@ -172,16 +127,6 @@ class PlateauRate(keras.callbacks.Callback):
         self._set()
 
 
-def best_epoch(history: Sequence[float]) -> int:
-    """Index of the first highest value; NaN (no class present) counts as lowest."""
-    return int(np.argmax([-math.inf if math.isnan(value) else value for value in history]))
-
-
-def out_of_patience(history: Sequence[float], patience: int | None) -> bool:
-    """Whether the last `patience` epochs brought nothing better."""
-    return patience is not None and bool(history) and len(history) - 1 - best_epoch(history) >= patience
-
-
 class TrainingLog(keras.callbacks.Callback):
     """log.csv: a row an epoch with everything in the logs. Rewritten whole and renamed, so it never has half a row."""
 
@@ -196,15 +141,15 @@ class TrainingLog(keras.callbacks.Callback):
         writer = csv.DictWriter(text, list(self.rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_bytes(self.path, text.getvalue().encode())
+        write_bytes(self.path, text.getvalue().encode(), durable=True)
 
 
-def read_log(path: Path, epochs: int) -> list[dict[str, str]]:
-    """The rows of the first `epochs` epochs; a later row belongs to an epoch that did not reach its checkpoint.
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's epochs, none where there is no file.
 
-    Fewer where the file has fewer; none where there is no file.
+    A row later than the checkpoint belongs to an epoch that did not reach its own.
     """
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))[:epochs]
+        return list(csv.DictReader(file))

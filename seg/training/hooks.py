@@ -23,14 +23,20 @@ class ModelFunction:
         self.replaced: Any = None
 
     def install(self) -> None:
-        """Takes the function's place, or that of another stand-in, which a `fit` that was interrupted has left."""
+        """Takes the function's place, or that of its like, which a `fit` that was interrupted has left."""
         present = getattr(self.model, self.name)
-        self.replaced = present.replaced if isinstance(present, ModelFunction) else present
+        self.replaced = present.replaced if type(present) is type(self) else present
         setattr(self.model, self.name, self)
 
     def remove(self) -> None:
-        """Gives the model its own function back."""
-        setattr(self.model, self.name, self.replaced)
+        """Gives back what it has replaced, to the model or to the stand-in that has come on top."""
+        above, present = None, getattr(self.model, self.name)
+        while present is not self and isinstance(present, ModelFunction):
+            above, present = present, present.replaced
+        if above is None:
+            setattr(self.model, self.name, self.replaced)
+        else:
+            above.replaced = self.replaced
 
     def __call__(self, iterator: Any) -> Any:
         """Does `steps_per_execution` steps on the iterator's batches; returns the logs of the last."""

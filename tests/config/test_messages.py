@@ -18,7 +18,7 @@ training: {epochs: 3, batch_size: 2}
 """
 SECTIONS = (
     "name, seed, labels, data, input, augmentation, class_weights, sampler, pixel_weights, model, loss, optimizer, "
-    "schedule, training, output, tensorboard"
+    "schedule, training, checkpoints, output, tensorboard"
 )
 SCHEMES = (
     "uniform, inverse_frequency, inverse_square, inverse_sqrt, median_frequency, log_frequency, effective_number, "

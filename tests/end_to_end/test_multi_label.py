@@ -22,7 +22,7 @@ from seg.data.masks.planes import MultiLabelEncoding, count_planes
 from seg.losses import binary_cross_entropy
 from seg.metrics.iou import scores
 from seg.pictures.panels import GAP
-from seg.training.callbacks import Checkpoints
+from seg.training.checkpoints import Checkpoints
 from seg.training.segmenter import load_segmenter
 
 NAMES = ATTRIBUTE_LABELS.names
@@ -136,7 +136,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(run: Path, tiny: Path, tmp_p
 
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr("seg.training.callbacks.Checkpoints", Stopping)
+        patch.setattr("seg.training.checkpoints.Checkpoints", Stopping)
         assert train.main(["--config", str(tiny), "--run-dir", str(stopped)]) == 130
     assert train.main(["--resume", str(stopped)]) == 0
     times = ("seconds", "images_per_second")

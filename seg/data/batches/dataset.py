@@ -115,9 +115,10 @@ def training_batches(
         )
         .prefetch(PREFETCHED_BATCHES)
     )
-    left = max(0, steps * (epochs - first_epoch) - first_step)
+    if first_epoch == first_step == 0:  # else Keras, which counts steps that are done too, would end too early
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * epochs))
     # Calls that wait for workers must not take the threads that the training step runs on.
-    return not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(left)), threads=loader.calls + 1)
+    return not_tuned(dataset, threads=loader.calls + 1)
 
 
 def _batch_loader(
@@ -182,8 +183,8 @@ def evaluation_batches(
 
 
 def not_tuned(dataset: tf.data.Dataset, threads: int | None = None) -> tf.data.Dataset:
-    """The dataset, with `threads` of its own or TensorFlow's, without tf.data's tuning: there is nothing to tune, and its
-    thread is waited for, for up to 0.8 s, whenever an iterator ends, as at the end of each validation."""
+    """The dataset, with `threads` of its own or TensorFlow's, without tf.data's tuning: there is nothing to tune, and
+    its thread is waited for, for up to 0.8 s, whenever an iterator ends, as at the end of each validation."""
     options = tf.data.Options()
     options.autotune.enabled = False
     if threads is not None:

@@ -193,24 +193,28 @@ def read_bytes(file: File) -> bytes:
         raise DataError(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Writes a file whole or not at all: under a temporary name, renamed. Makes the folder where it is missing.
+
+    `durable`: see `written_whole`.
 
     Raises:
         DataError: It cannot be written.
     """
     make_folder(path.parent)
-    with written_whole(path) as temporary:
+    with written_whole(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+def written_whole(path: Path, suffix: str = ".tmp", *, durable: bool = False) -> Iterator[Path]:
     """For whoever writes by name: gives a temporary one, which becomes `path` at the end, or is removed after an error.
 
     Args:
         path: The file, which may exist, in a folder that does.
         suffix: Of the temporary name, for writers that ask for one.
+        durable: Also after a power cut `path` is the old file or the whole new one. For what a training cannot be
+            without: it costs the wait for the disk, which thousands of predictions should not pay one by one.
 
     Raises:
         DataError: The operating system refuses: the disk is full, the folder is read-only or gone.
@@ -219,7 +223,11 @@ def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     try:
         with told_unwritable(path):
             yield temporary
+            if durable:
+                settle(temporary)
             os.replace(temporary, path)
+            if durable:
+                settle(path.parent)
     finally:
         with suppress(OSError):  # the error that is on its way says more
             temporary.unlink(missing_ok=True)
@@ -242,6 +250,16 @@ def told_unwritable(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: cannot be written ({reason or type(error).__name__})") from error
+
+
+def settle(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk. A file is settled before it is renamed, and its
+    folder after: else a power cut can leave an empty file under the new name, or the old names."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
