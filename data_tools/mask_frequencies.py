@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
 from seg.console import text_console
+from seg.balance.partial import completed
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding
@@ -252,7 +253,7 @@ def _collect(source: Source, arguments: argparse.Namespace) -> tuple[dict[str, M
                 )
                 for split, masks in source.splits.items()
             }  # fmt: skip
-        return splits, _cache_notes(cache)
+        return _completed(splits, source), _cache_notes(cache)
     from data_tools.balance.cluster import collect_on_cluster, connect
 
     with connect(arguments.scheduler, arguments.workers) as client, _progress(source) as advance:
@@ -260,7 +261,15 @@ def _collect(source: Source, arguments: argparse.Namespace) -> tuple[dict[str, M
             split: collect_on_cluster(client, masks, source.labels, source.encoding, progress=advance, **options)
             for split, masks in source.splits.items()
         }
-    return splits, []
+    return _completed(splits, source), []
+
+
+def _completed(splits: dict[str, MaskStatistics], source: Source) -> dict[str, MaskStatistics]:
+    """The counts with the pixels shared out of classes that were annotated in some masks only."""
+    return {
+        split: replace(one, counts=completed(one.counts, source.splits[split], source.labels, source.encoding))
+        for split, one in splits.items()
+    }
 
 
 def _cache_notes(cache: CountCache | None) -> list[str]:

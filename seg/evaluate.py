@@ -196,7 +196,7 @@ def _write(
     charts = {"reliability": reliability_png(content["rules"])}
     matrix = np.array(content["confusion_matrix"])
     if matrix.ndim == 2:  # classes that may overlap are not mistaken for one another
-        charts["confusion_matrix"] = confusion_matrix_png(matrix, labels.names)
+        charts["confusion_matrix"] = confusion_matrix_png(matrix[: labels.num_classes], labels.names)
     training = {"class_frequencies": frequency_chart(subject.counts, labels.colours)}
     page = report_page(content, labels, pictures, charts | training, dump_config(subject.config))
     images = image_table(scores, labels.names, subject.image_names(), subject.groups())

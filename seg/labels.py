@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +32,9 @@ class LabelSet:
         multi_label: Whether classes may overlap. If not, a mask in memory is (H, W) uint8 class indices. If so, it is
             (H, W, K) uint8, for each class 0 where it is absent, 1 where it is present, `ignore_index` where that is
             not known; there is no background class.
+        partial: Lists of class indices, ascending: in some samples only these were annotated. There a pixel of any
+            other class is one of the unlisted ones, which it is not known: in a mask in memory it is the list's `codes`
+            value. None with `multi_label`, where an unlisted class is not known.
 
     Raises:
         ConfigError: A name or colour is repeated, the counts differ, or `ignore_index` is a class index.
@@ -39,9 +44,13 @@ class LabelSet:
     colours: tuple[Colour, ...]
     ignore_index: int = 255
     multi_label: bool = False
+    partial: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         problems = label_problems(self.names, self.colours, self.ignore_index, self.multi_label)
+        if self.num_classes + len(self.partial) > MAX_CLASSES:
+            most = MAX_CLASSES - self.num_classes
+            problems.append(("partial", f"got {len(self.partial)} lists, allowed: at most {most} beside the classes"))
         if problems:
             raise ConfigError("; ".join(f"labels.{key}: {problem}" for key, problem in problems))
 
@@ -55,6 +64,42 @@ class LabelSet:
     @property
     def num_classes(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def codes(self) -> tuple[int, ...]:
+        """The mask value of each list of `partial`: the first ones that are no class and not void."""
+        free = [value for value in range(self.num_classes, 256) if value != self.ignore_index]
+        return tuple(free[: len(self.partial)])
+
+    @property
+    def sets(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """(mask value, the classes of which its pixels are one) for each list of `partial`."""
+        every = range(self.num_classes)
+        unlisted = (tuple(index for index in every if index not in listed) for listed in self.partial)
+        return tuple(zip(self.codes, unlisted, strict=True))
+
+    def annotated(self, mask: np.ndarray, classes: Collection[str]) -> np.ndarray:
+        """A mask of which only some classes were annotated.
+
+        Raises:
+            KeyError: No list of `partial` has these classes, or one of them is no class.
+        """
+        listed = tuple(index for index, name in enumerate(self.names) if name in classes)
+        if len(listed) < len(set(classes)):
+            raise KeyError(", ".join(sorted(set(classes) - set(self.names))))
+        if self.multi_label:
+            known = np.isin(np.arange(self.num_classes), listed)
+            return np.where(known, mask, np.uint8(self.ignore_index))
+        if len(listed) >= self.num_classes - 1:  # what is no other class is the one left
+            return mask
+        if listed not in self.partial:
+            raise KeyError(", ".join(classes))
+        code = np.uint8(self.codes[self.partial.index(listed)])
+        return np.where(np.isin(mask, (*listed, self.ignore_index)), mask, code)
+
+    def known(self, mask: np.ndarray) -> np.ndarray:
+        """The mask with void in the place of the values of `codes`."""
+        return np.where(np.isin(mask, self.codes), mask.dtype.type(self.ignore_index), mask) if self.partial else mask
 
     @property
     def mask_axes(self) -> tuple[int, ...]:
@@ -72,6 +117,9 @@ class LabelSet:
         """Where a mask of either kind shows a class: (H, W) uint8, 0 absent, 1 present, `ignore_index` not known."""
         if self.multi_label:
             return mask[..., index]
+        if self.partial:
+            could_be = [value for value, classes in self.sets if index in classes]
+            mask = np.where(np.isin(mask, could_be), mask.dtype.type(self.ignore_index), mask)
         return np.where(mask == self.ignore_index, self.ignore_index, mask == index).astype(np.uint8)
 
     def void(self, mask: np.ndarray) -> np.ndarray:

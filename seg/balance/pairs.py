@@ -14,6 +14,7 @@ import numpy as np
 
 from seg.balance.counting import Progress, count_masks
 from seg.balance.counts import ClassCounts, fingerprint_files
+from seg.balance.partial import completed
 from seg.data.files.reading import read_values, reader, stored_blocks
 from seg.data.files.storage import File
 from seg.data.files.stored import Bands
@@ -94,6 +95,7 @@ def count_pairs(
 
     masks = [sample.mask for sample in samples]
     counts = count_masks(masks, labels, encoding, root=root, workers=workers, counter=count_pair, progress=progress)
+    counts = completed(counts, masks, labels, encoding)
     if bands_counter is None:
         return counts, None
     return counts, bands_counter.statistics(fingerprint_pairs(samples, root))

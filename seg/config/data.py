@@ -76,8 +76,8 @@ class FolderData(Section):
 
 
 class TableData(Section):
-    """A CSV with the columns image, mask, split and, where there is one, group (what belongs together) and valid (a
-    validity mask)."""
+    """A CSV with the columns image, mask, split and perhaps group (what belongs together), valid (a validity mask) and
+    annotated (the only classes that were annotated, separated by semicolons)."""
 
     name: Literal["table"]
     root: str = Field(description="folder that the table's paths start from")
@@ -132,11 +132,14 @@ class PatternFiles(Section):
     image: str = Field(description="under root, as in training/images/{id}_training.tif; * is any text but a slash")
     mask: str = Field(description="the same of the masks")
     valid: str | None = Field(None, description="the same of validity masks; left out: masks count everywhere")
+    annotated: tuple[str, ...] | None = Field(
+        None, min_length=1, description="the only classes that were annotated in these samples; left out: all"
+    )
 
     def pattern(self) -> Pattern:
         from seg.data.samples.patterns import Pattern
 
-        return Pattern(self.image, self.mask, self.valid)
+        return Pattern(self.image, self.mask, self.valid, self.annotated)
 
     def problems(self) -> Iterator[Problem]:
         return self.pattern().problems()

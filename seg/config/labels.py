@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from seg.config.masks import FileValue, IndexMasks, MaskKind
-from seg.labels import Colour, LabelSet, distinct_colours, label_problems
+from seg.labels import MAX_CLASSES, Colour, LabelSet, distinct_colours, label_problems
 from seg.section import Channel, Problem, Section
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class Labels(Section):
         {}, description="{new class: [names that become it]}; what is trained and reported are the classes after this"
     )
 
+    partial: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = Field(
+        (), description="lists of classes: in some samples only these were annotated, and others are not known there"
+    )
+
     # --- the classes --------------------------------------------------------------------------------------------------
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -56,7 +60,9 @@ class Labels(Section):
 
     def label_set(self) -> LabelSet:
         """The classes that are trained; a merged one has the colour of its first member."""
-        return LabelSet(self.class_names, self._merged_colours(), self.ignore_index, self.multi_label)
+        names = self.class_names
+        partial = tuple(tuple(index for index, name in enumerate(names) if name in some) for some in self.partial)
+        return LabelSet(names, self._merged_colours(), self.ignore_index, self.multi_label, partial)
 
     # --- what is built from them --------------------------------------------------------------------------------------
     def mask_encoding(self) -> MaskEncoding:
@@ -75,14 +81,18 @@ class Labels(Section):
             DataError: A mask is broken or holds a value that is no class.
         """
         from seg.balance import count_masks
+        from seg.balance.partial import completed
 
-        return count_masks(masks, self.label_set(), self.mask_encoding(), root=root, progress=progress)
+        labels, encoding = self.label_set(), self.mask_encoding()
+        counts = count_masks(masks, labels, encoding, root=root, progress=progress)
+        return completed(counts, masks, labels, encoding)
 
     def confusion(self) -> ConfusionMatrix:
         """The metric: what `seg.metrics.iou.scores` takes, summed over batches."""
         from seg.metrics.confusion import ConfusionMatrix
 
-        return ConfusionMatrix(self.class_names, self.ignore_index, multi_label=self.multi_label)
+        sets = self.label_set().sets
+        return ConfusionMatrix(self.class_names, self.ignore_index, multi_label=self.multi_label, sets=sets)
 
     # --- merging ------------------------------------------------------------------------------------------------------
     def merged_indices(self) -> tuple[int, ...]:
@@ -113,6 +123,22 @@ class Labels(Section):
         yield from self.encoding.label_problems(self)
         if self.merge and not self.multi_label and not wrong:
             yield from self._merge_problems()
+        if not wrong:
+            yield from self._partial_problems()
+
+    def _partial_problems(self) -> Iterator[Problem]:
+        names = self.class_names
+        if self.partial and self.multi_label:
+            yield "partial", "has no effect: an unlisted class is void in its plane, whatever the lists; allowed: []"
+        for place, some in enumerate(self.partial):
+            for name in [name for name in some if name not in names]:
+                yield f"partial.{place}", f"got '{name}', allowed: {', '.join(names)}"
+            if len(set(some)) < len(some) or len({*some} & {*names}) > len(names) - 2:
+                yield f"partial.{place}", "must name each class once and leave out two or more"
+            if {*some} in [{*other} for other in self.partial[:place]]:
+                yield f"partial.{place}", "has the classes of a list before, allowed: each list once"
+        if len(names) + len(self.partial) > MAX_CLASSES:
+            yield "partial", f"got {len(self.partial)} lists, allowed: at most {MAX_CLASSES - len(names)}"
 
     def _merge_problems(self) -> Iterator[Problem]:
         for member, claims in self._merged_into().items():

@@ -28,11 +28,13 @@ class Term(Section):
         takes_one_class: Whether it is for masks of one class a pixel.
         takes_overlap: Whether it is for classes that may overlap.
         weighs_pixels: Whether weights of single pixels act in it.
+        takes_partial: Whether it is for masks of which some classes alone were annotated (labels.partial).
     """
 
     takes_one_class: ClassVar[bool] = True
     takes_overlap: ClassVar[bool] = False
     weighs_pixels: ClassVar[bool] = True
+    takes_partial: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         name: str  # a Literal of each term's own
@@ -48,11 +50,14 @@ class Term(Section):
         """What the loss takes: the term's own keys, the class weights where they act in it, and what void is."""
         own = self.model_dump(exclude={"name", "coefficient", "weighted"})
         weights = class_weights if self.weighted else None
-        return own | {"class_weights": weights, "ignore_index": labels.ignore_index}
+        sets = {"sets": labels.sets} if labels.partial else {}
+        return own | {"class_weights": weights, "ignore_index": labels.ignore_index} | sets
 
 
 class CrossEntropyTerm(Term):
     """Weighted categorical cross-entropy."""
+
+    takes_partial: ClassVar[bool] = True
 
     name: Literal["cross_entropy"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -139,6 +144,7 @@ class DiceTerm(OverlapTerm):
     """Weighted Dice loss, of sigmoids where the masks are multi-label."""
 
     takes_overlap: ClassVar[bool] = True
+    takes_partial: ClassVar[bool] = True
 
     name: Literal["dice"]
     smooth: Annotated[float, Field(ge=0)] = 1.0

@@ -89,6 +89,7 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             got = f"got '{training.monitor}'{nearest(training.monitor, known)}"
             yield "training.monitor", f"{got}; allowed: {', '.join(known)}"
     yield from _multi_label_problems(sections)
+    yield from _partial_problems(sections)
     model = sections.get("model")
     if labels and model:
         wrong = model.label_problems(len(labels.class_names), labels.multi_label)
@@ -173,6 +174,25 @@ def _multi_label_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
         yield "sampler", f"draws by one class a pixel; {_MULTI_LABEL}"
     if sections.get("pixel_weights"):
         yield "pixel_weights", f"the border map takes one class a pixel; {_MULTI_LABEL}"
+
+
+def _partial_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
+    """What does not go with `labels.partial`."""
+    labels = sections.get("labels")
+    if not labels or not labels.partial or labels.multi_label:
+        return
+    for index, term in enumerate(sections.get("loss") or ()):
+        if not term.takes_partial:
+            yield (
+                f"loss.{index}.name",
+                f"got '{term.name}', which takes one known class a pixel; allowed with labels.partial: cross_entropy, "
+                "dice",
+            )
+        elif getattr(term, "label_smoothing", 0):
+            yield f"loss.{index}.label_smoothing", f"got {term.label_smoothing}, allowed with labels.partial: 0"
+    weights = sections.get("class_weights")
+    if weights and weights.online is not None:
+        yield "class_weights.online", "counts known classes alone; allowed with labels.partial: leave it out"
 
 
 _MULTI_LABEL = "allowed with labels.encoding multi_label: leave it out"

@@ -127,7 +127,7 @@ class Config(Section):
             return None
         labels = self.labels.label_set()
         return self.input.cache.build(
-            repr((self.input.bands, self.labels.mask_encoding(), labels.colours, labels.ignore_index))
+            repr((self.input.bands, self.labels.mask_encoding(), labels.colours, labels.ignore_index, labels.partial))
         )
 
     def training_data(

@@ -114,7 +114,7 @@ def telling_images(sums: np.ndarray, index: int) -> dict[str, int]:
 
 def _overall_row(scores: RuleScores) -> dict[str, Any]:
     found = score_sums(scores.sums.sum(axis=0))
-    pixels = int(scores.total.matrix.sum())
+    pixels = int(scores.total.matrix[: len(scores.total.boundary)].sum())
     return {
         **{key: number(found[key]) for key in OVERALL},
         "expected_calibration_error": number(expected_calibration_error(scores.total.reliability.sum(axis=0))),

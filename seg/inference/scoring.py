@@ -15,7 +15,7 @@ from seg.inference.predictor import Predictor
 from seg.metrics.boundary import boundary_counts
 from seg.metrics.calibration import NUM_BINS, reliability_counts
 from seg.metrics.fitting import fit_biases, fit_temperature
-from seg.metrics.iou import confusion_matrix, matrix_sums
+from seg.metrics.iou import confusion_matrix, false_alarms, matrix_sums
 from seg.metrics.objects import SIZE_EDGES, object_counts
 from seg.metrics.pixel_sample import PixelSample
 from seg.metrics.posterior import Rule
@@ -37,6 +37,8 @@ class Scoring:
         tolerance: Of boundary F1, in pixels.
         rare: The classes whose objects are counted.
         multi_label: Whether the classes may overlap; then there is one rule, the model as trained.
+        sets: Labels that stand for several classes, of which a pixel is one. They count as false alarms of the
+            classes that a pixel is not, and as void in everything but the matrix.
     """
 
     rules: tuple[Rule, ...]
@@ -45,6 +47,7 @@ class Scoring:
     tolerance: int = 2
     rare: tuple[int, ...] = ()
     multi_label: bool = False
+    sets: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(eq=False)
@@ -52,7 +55,8 @@ class Tally:
     """What one rule made of an image, or of all images so far.
 
     Attributes:
-        matrix: (C, C) int64 confusion matrix, rows = labels; of classes that may overlap (C, 2, 2), one a class.
+        matrix: (C, C) int64 confusion matrix, rows = labels, with `Scoring.sets` and a row of false alarms (C + 1, C);
+            of classes that may overlap (C, 2, 2), one a class.
         boundary: (C, 4) int64, see `seg.metrics.boundary`.
         objects: (K, sizes, 2) int64, see `seg.metrics.objects`.
         reliability: (C, bins, 3) float64, see `seg.metrics.calibration`; of a class that may overlap others what is
@@ -71,7 +75,7 @@ class Tally:
         """Nothing counted."""
         size = scoring.num_classes
         return cls(
-            np.zeros((size, 2, 2) if scoring.multi_label else (size, size), np.int64),
+            np.zeros((size, 2, 2) if scoring.multi_label else (size + bool(scoring.sets), size), np.int64),
             np.zeros((size, 4), np.int64),
             np.zeros((len(scoring.rare), len(SIZE_EDGES) + 1, 2), np.int64),
             np.zeros((size, NUM_BINS, 3)),
@@ -142,9 +146,16 @@ def score_image(logits: np.ndarray, labels: np.ndarray, scoring: Scoring) -> lis
         return [_score_planes(logits, labels, scoring)]
     tallies: list[Tally] = []
     maps: list[np.ndarray] = []
+    stored = labels
+    if scoring.sets:
+        codes = [label for label, _ in scoring.sets]
+        labels = np.where(np.isin(labels, codes), labels.dtype.type(scoring.ignore_index), labels)
     for rule in scoring.rules:
         tally = Tally.empty(scoring)
         maps.append(_decide(logits, labels, rule, scoring, tally))
+        if scoring.sets:
+            alarms = false_alarms(stored, maps[-1], scoring.num_classes, scoring.sets)
+            tally.matrix = np.vstack([tally.matrix, alarms])
         same = next((index for index, known in enumerate(maps[:-1]) if np.array_equal(known, maps[-1])), None)
         if same is not None:  # a temperature changes no class
             tally.boundary, tally.objects = tallies[same].boundary, tallies[same].objects

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seg.balance import ClassCounts, count_masks, fingerprint_files
+from seg.balance.partial import completed
 from seg.balance.rare import rare_classes
 from seg.config import Config
 from seg.data.files.storage import relative_name
@@ -83,9 +84,9 @@ class Subject:
         samples, val = splits[settings.split], splits.get("val", [])
         if counts is None:
             masks = [sample.mask for sample in samples]
-            counts = count_masks(
-                masks, config.labels.label_set(), config.labels.mask_encoding(), root=Path(config.data.root)
-            )
+            labels, encoding = config.labels.label_set(), config.labels.mask_encoding()
+            counts = count_masks(masks, labels, encoding, root=Path(config.data.root))
+            counts = completed(counts, masks, labels, encoding)
         by_class = None if weights is None else np.array([weights[name] for name in config.labels.class_names])
         posterior = None
         if settings.prior_correction:
@@ -129,7 +130,7 @@ class Subject:
         with user_errors():
             rules = fit_rules(
                 predictor,
-                self._batches(self.val),
+                self._known(self.val),
                 self.posterior_weights,
                 temperature=self.settings.temperature,
                 thresholds=self.settings.thresholds,
@@ -138,12 +139,18 @@ class Subject:
             )
             tolerance = self.settings.boundary_tolerance
             overlap = self.config.labels.multi_label
-            scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()), overlap)
+            sets = self.config.labels.label_set().sets
+            scoring = Scoring(rules, len(self.names), ignore_index, tolerance, tuple(self.rare()), overlap, sets)
             scores = score_split(predictor, self._batches(self.samples), scoring)
         # A large raster comes in several views, whose sums are its own.
         views = evaluation_views(self.samples, self.preprocessing)
         owners = [relative_name(view.sample.image, self._root) for view in views]
         return [replace(rule_scores, sums=group_sums(rule_scores.sums, owners)) for rule_scores in scores]
+
+    def _known(self, samples: Sequence[Sample]) -> Iterator[Any]:
+        """The batches, what is one of several classes as void."""
+        labels = self.config.labels.label_set()
+        yield from ((images, labels.known(masks)) for images, masks in self._batches(samples))
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[Any]:
         yield from self.config.evaluation_data(samples, self.preprocessing).as_numpy_iterator()

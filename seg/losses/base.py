@@ -149,6 +149,8 @@ def _plain(key: str, value: Any) -> Any:
             return plain_weights(value)
         case "pos_weight":
             return plain_pos_weight(value)
+        case "sets":
+            return [[int(label), [int(index) for index in classes]] for label, classes in value]
         case _:
             return value
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from seg.losses.base import FunctionLoss
+from seg.losses.partial import Sets, marginal_cross_entropy
 from seg.losses.pixels import (
     NORMALIZE,
     Tensor,
@@ -35,6 +36,7 @@ def cross_entropy(
     ignore_index: int = 255,
     label_smoothing: float = 0.0,
     normalize: str = "valid",
+    sets: Sets = (),
 ) -> Tensor:
     """Weighted cross-entropy of the softmax.
 
@@ -49,6 +51,7 @@ def cross_entropy(
         ignore_index: The label of void pixels, which have exactly zero loss and gradient.
         label_smoothing: e, 0 <= e < 1.
         normalize: The denominator: `valid`, `weights` or `all`, see `seg.losses.pixels.denominator`.
+        sets: Labels that stand for several classes, see `seg.losses.partial`; not with label smoothing.
 
     Returns:
         Scalar float32, at least 0: log C for equal logits (without weights), 0 for a perfect certain prediction, 0
@@ -65,6 +68,18 @@ def cross_entropy(
     labels, logits = check_pixels(labels, logits)
     num_classes = logits.shape[-1]
     weights = check_class_weights(class_weights, num_classes)
+    if sets:
+        if label_smoothing:
+            raise ValueError(f"label_smoothing: got {label_smoothing}, allowed with sets: 0")
+        return marginal_cross_entropy(
+            labels,
+            logits,
+            sets=sets,
+            class_weights=weights,
+            pixel_weights=pixel_weights,
+            ignore_index=ignore_index,
+            normalize=normalize,
+        )
     losses = -label_log_probability(labels, logits)  # (N, H, W)
     if weights is not None:
         losses = losses * label_weights(labels, weights)
@@ -162,5 +177,5 @@ class CrossEntropy(FunctionLoss):
         """See `cross_entropy` and, for `y_true` of 4 axes, `soft_cross_entropy`."""
         if len(ops.shape(y_true)) == 3:
             return super().call(y_true, y_pred, pixel_weights)
-        options = {key: value for key, value in self.options.items() if key != "ignore_index"}
+        options = {key: value for key, value in self.options.items() if key not in ("ignore_index", "sets")}
         return soft_cross_entropy(y_true, y_pred, pixel_weights=pixel_weights, **options)

@@ -7,6 +7,7 @@ from keras import ops
 
 from seg.losses.base import OverlapLoss
 from seg.losses.overlap import check_smooth, class_sums, entry_sums, mean_over_classes
+from seg.losses.partial import Sets, all_in_table, known_sums, possible_classes
 from seg.losses.pixels import Tensor, all_known, check_class_weights, check_entries, check_pixels
 
 
@@ -20,6 +21,7 @@ def dice_loss(
     reduction: str = "batch",
     absent: str = "skip",
     multi_label: bool = False,
+    sets: Sets = (),
     per_class: bool = False,
 ) -> Tensor:
     """One minus the weighted mean of the classes' soft Dice scores.
@@ -45,6 +47,7 @@ def dice_loss(
         absent: m_c of a class without a labelled pixel in its sums: 0 with `skip`, 1 with `count`. Without any valid
             pixel (of the class), m_c is 0 with both.
         multi_label: Whether the classes may overlap.
+        sets: Labels that stand for several classes, see `seg.losses.partial`; not with `multi_label`.
         per_class: Whether to return the classes' parts, (C,), which sum to the loss, instead of the loss.
 
     Returns:
@@ -60,8 +63,12 @@ def dice_loss(
         sums = entry_sums(targets, logits, valid, reduction=reduction)
     else:
         labels, logits = check_pixels(labels, logits)
-        is_known = all_known(labels, logits.shape[-1], ignore_index)
-        sums = class_sums(labels, logits, ignore_index=ignore_index, reduction=reduction)
+        if sets:
+            is_known = all_in_table(labels, possible_classes(sets, logits.shape[-1]), ignore_index)
+            sums = known_sums(labels, logits, sets=sets, ignore_index=ignore_index, reduction=reduction)
+        else:
+            is_known = all_known(labels, logits.shape[-1], ignore_index)
+            sums = class_sums(labels, logits, ignore_index=ignore_index, reduction=reduction)
     weights = check_class_weights(class_weights, logits.shape[-1])
     scores = ops.divide_no_nan(2.0 * sums.overlap + smooth, sums.predicted + sums.labelled + smooth)
     loss = mean_over_classes(

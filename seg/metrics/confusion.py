@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -22,6 +23,8 @@ class ConfusionMatrix(keras.metrics.Metric):
 
     Attributes:
         matrix: (C, C) int64, rows = labels, columns = predictions (the arg max of the logits), void left out. With
+            `sets`, labels that stand for several classes (label, classes), (C + 1, C): the last row counts pixels of
+            such a label that are predicted as a class which is not in its set, false alarms; others count nowhere. With
             `multi_label` (K, 2, 2): of each class, rows = label (absent, present), columns = prediction (present where
             the logit is above 0, which is a probability above 0.5), entries without a label left out.
         unknown: int64, pixels (or entries) whose label is neither a class (0 or 1) nor `ignore_index`. The data layer
@@ -33,20 +36,27 @@ class ConfusionMatrix(keras.metrics.Metric):
     """
 
     def __init__(
-        self, class_names: Sequence[str], ignore_index: int = 255, name: str = "confusion", multi_label: bool = False
+        self,
+        class_names: Sequence[str],
+        ignore_index: int = 255,
+        name: str = "confusion",
+        multi_label: bool = False,
+        sets: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> None:
         super().__init__(name=name, dtype="float32")
         self.class_names = tuple(class_names)
         self.ignore_index, self.multi_label = ignore_index, multi_label
+        self.sets = tuple((int(label), tuple(classes)) for label, classes in sets)
         size = len(self.class_names)
         if size < (1 if multi_label else 2) or len(set(self.class_names)) < size:
             fewest = "one" if multi_label else "two"
             raise ValueError(f"class_names: got {list(class_names)}, allowed: {fewest} or more, each once")
         check_int64(name)
-        shape = (size, 2, 2) if multi_label else (size, size)
+        shape = (size, 2, 2) if multi_label else (size + bool(self.sets), size)
         self.matrix = self.add_variable(shape, initializer="zeros", dtype="int64", name="matrix")
         self.unknown = self.add_variable((), initializer="zeros", dtype="int64", name="unknown")
-        self._counts = entry_counts if multi_label else pair_counts
+        pairs = partial(partial_counts, sets=self.sets) if self.sets else pair_counts
+        self._counts = entry_counts if multi_label else pairs
         self._compiled_counts = compiled(self._counts)
 
     def update_state(self, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> None:
@@ -95,8 +105,9 @@ class ConfusionMatrix(keras.metrics.Metric):
             true_positives = matrix[:, 1, 1]
             union = ops.sum(matrix, axis=(1, 2)) - matrix[:, 0, 0]
         else:
-            true_positives = ops.diagonal(matrix)
-            union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - true_positives
+            known = matrix[: len(self.class_names)]
+            true_positives = ops.diagonal(known)
+            union = ops.sum(matrix, axis=0) + ops.sum(known, axis=1) - true_positives
         return iou_results(self.class_names, true_positives, union, ops.convert_to_tensor(self.unknown))
 
     def get_config(self) -> dict[str, Any]:
@@ -106,6 +117,7 @@ class ConfusionMatrix(keras.metrics.Metric):
             "ignore_index": self.ignore_index,
             "name": self.name,
             "multi_label": self.multi_label,
+            "sets": [[label, list(classes)] for label, classes in self.sets],
         }
 
 
@@ -135,6 +147,23 @@ def pair_counts(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tens
     bins = ops.reshape(ops.where(ops.equal(labels, ignore_index), cells, bins), (-1,))
     counts = ops.cast(ops.segment_sum(ops.ones_like(bins), bins, num_segments=cells + 2), "int64")
     return ops.reshape(counts[:cells], (num_classes, num_classes)), counts[cells + 1]
+
+
+def partial_counts(
+    labels: Tensor, logits: Tensor, ignore_index: int, sets: Sequence[tuple[int, Sequence[int]]]
+) -> tuple[Tensor, Tensor]:
+    """As `pair_counts`, (C + 1, C), where labels may stand for sets of classes: see `ConfusionMatrix.matrix`."""
+    num_classes = logits.shape[-1]
+    labels, void = ops.cast(labels, "int32"), ops.cast(ignore_index, "int32")
+    alarms, known = ops.zeros((num_classes,), "int64"), labels
+    for label, classes in sets:
+        of_set = ops.where(ops.equal(labels, label), 0, void)  # as if its pixels were of class 0
+        own, _ = pair_counts(of_set, logits, ignore_index)
+        outside = [index not in classes for index in range(num_classes)]
+        alarms = alarms + own[0] * ops.cast(ops.convert_to_tensor(outside), "int64")
+        known = ops.where(ops.equal(labels, label), void, known)
+    matrix, unknown = pair_counts(known, logits, ignore_index)
+    return ops.concatenate([matrix, ops.expand_dims(alarms, 0)], axis=0), unknown
 
 
 def entry_counts(labels: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

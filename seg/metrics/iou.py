@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,8 @@ class Scores:
 
 
 def scores(matrix: np.ndarray) -> Scores:
-    """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions.
+    """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions. One more row, (C + 1,
+    C), holds false alarms where the label is not known, only that it is not the predicted class.
 
     Of classes that may overlap it takes the matrices (K, 2, 2) of (absent, present), a class each. Then `support` is
     the pixels where a class is present, and `pixel_accuracy` the share of the valid entries (pixel, class) that are
@@ -52,7 +54,7 @@ def scores(matrix: np.ndarray) -> Scores:
         ValueError: The matrix has another shape, is not of integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
-    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    square = matrix.ndim == 2 and matrix.shape[0] - matrix.shape[1] in (0, 1)
     if not (square or (matrix.ndim == 3 and matrix.shape[1:] == (2, 2))) or not np.issubdtype(matrix.dtype, np.integer):
         raise ValueError(f"matrix: got shape {matrix.shape} of {matrix.dtype}, allowed: (C, C) or (K, 2, 2) integers")
     if (matrix < 0).any():
@@ -82,7 +84,8 @@ def matrix_sums(matrix: np.ndarray) -> np.ndarray:
     if matrix.ndim == 3:
         labelled, predicted = matrix[:, 1].sum(axis=1), matrix[:, :, 1].sum(axis=1)
         return np.stack([matrix[:, 1, 1], labelled, predicted, matrix[:, 0, 0]], axis=1)
-    return np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)], axis=1)
+    known = matrix[: matrix.shape[1]]  # a row more: false alarms of pixels whose class is not known
+    return np.stack([np.diag(known), known.sum(axis=1), matrix.sum(axis=0)], axis=1)
 
 
 def score_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,6 +149,25 @@ def confusion_matrix(
         raise ValueError(f"predictions: got {unknown}, allowed: 0 to {num_classes - 1}")
     counts = np.bincount(rows * num_classes + columns, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def false_alarms(
+    labels: np.ndarray, predictions: np.ndarray, num_classes: int, sets: Sequence[tuple[int, Sequence[int]]]
+) -> np.ndarray:
+    """(C,) int64: how many pixels are predicted as each class although their label stands for a set without it.
+
+    Args:
+        labels: Any shape.
+        predictions: Class indices, of the labels' shape.
+        num_classes: C.
+        sets: (label, the classes of which such a pixel is one).
+    """
+    alarms = np.zeros(num_classes, np.int64)
+    for label, classes in sets:
+        found = np.bincount(predictions[labels == label], minlength=num_classes)
+        found[list(classes)] = 0
+        alarms += found
+    return alarms
 
 
 def _outside(values: np.ndarray, num_classes: int) -> str:

@@ -77,6 +77,7 @@ def error_map(
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) // 2
     shown = np.repeat(gray[..., None], 3, axis=-1)
+    mask = labels.known(mask)
     void = labels.void(mask)
     wrong = (mask != labels.ignore_index) & (mask != prediction)
     wrong = wrong.any(axis=tuple(range(2, mask.ndim)))  # where classes overlap, any of them

@@ -72,6 +72,11 @@ class Preparation:
     def remarks(self, config: Config) -> list[str]:
         """Lines to print under the rows."""
         lines, counts = [], self.counts
+        if config.labels.partial and not config.labels.multi_label:
+            lines.append(
+                "labels.partial: pixels of classes that were not annotated are shared out by the likeliest shares"
+                + ("; the weights are of the masks, not of what the sampler draws" if self.sampling else "")
+            )
         if counts.snapped_pixels:
             share = counts.snapped_pixels / (counts.pixel_counts.sum() + counts.void_pixels)
             snapped = f"{counts.snapped_pixels:,} pixels ({share:.2%})"
@@ -92,7 +97,9 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
     """
     counts, statistics = count_training(config, run, samples, console)
     drawn = sample_rare_classes(config, run, samples, console)
-    return Preparation(counts, statistics, drawn, config.class_weights.build(_shown(counts, drawn)))
+    # What a sampler draws of classes that were annotated in some samples only is not known: all masks' shares hold.
+    shown = counts if config.labels.partial else _shown(counts, drawn)
+    return Preparation(counts, statistics, drawn, config.class_weights.build(shown))
 
 
 def _shown(counts: ClassCounts, sampling: Sampling | None) -> ClassCounts:

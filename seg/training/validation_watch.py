@@ -159,9 +159,11 @@ class ValidationWatch(ModelFunction):
         for x, y, z in zip(local(images), local(labels), logits, strict=True):
             if not self._is_readable(x, y, z):
                 continue
+            for code in self.labels.codes:  # one of several classes: nothing to look at
+                y = tf.where(tf.equal(y, code), tf.cast(self.labels.ignore_index, y.dtype), y)
             prediction, histograms = self._observed(y, z)
             shares = None
-            divided = has_class_shares(self.model.loss) and not self.labels.multi_label
+            divided = has_class_shares(self.model.loss) and not (self.labels.multi_label or self.labels.partial)
             if divided and self._batches % SHARES_EVERY == 0:
                 thin = max(1, math.ceil(math.sqrt(math.prod(z.shape) / SHARE_LOGITS)))
                 thinned = y[:, ::thin, ::thin], z[:, ::thin, ::thin]

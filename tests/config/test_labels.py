@@ -142,3 +142,49 @@ def test_manual_weights_name_the_merged_classes(tmp_path: Path) -> None:
     weights = "class_weights: {scheme: manual, manual: {tree: 1, green: 1, road: 1}}"
     with pytest.raises(ConfigError, match="manual.tree: unknown class .*allowed: green, road"):
         config(tmp_path, f"{THREE}, merge: {{green: [tree, grass]}}", weights)
+
+
+def test_lists_of_annotated_classes(tmp_path: Path) -> None:
+    labels = config(tmp_path, f"{THREE}, merge: {{green: [tree, grass]}}").labels.label_set()
+    assert labels.partial == ()
+    loaded = config(tmp_path, "names: [sky, tree, road, grass], partial: [[tree], [road, tree]]")
+    assert loaded.labels.label_set().sets == ((4, (0, 2, 3)), (5, (0, 3)))
+    assert loaded.labels.confusion().matrix.shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "problem"),
+    [
+        (f"{THREE}, partial: [[oak]]", "", "labels.partial.0: got 'oak', allowed: tree, road, grass"),
+        (f"{THREE}, partial: [[tree, road]]", "", "labels.partial.0: must name each class once and leave"),
+        (
+            f"{THREE}, partial: [[tree], [tree]]",
+            "",
+            "labels.partial.1: has the classes of a list before, allowed",
+        ),
+        (
+            f"{THREE}, partial: [[tree]], encoding: {{name: multi_label}}",
+            "loss: [{name: dice}]",
+            "labels.partial: has no effect: an unlisted class is void in its plane, whatever the lists; allowed: []",
+        ),
+        (
+            f"{THREE}, partial: [[tree]]",
+            "loss: [{name: focal}]",
+            "loss.0.name: got 'focal', which takes one known class a pixel; allowed with labels.partial: cross_entropy",
+        ),
+        (
+            f"{THREE}, partial: [[tree]]",
+            "loss: [{name: cross_entropy, label_smoothing: 0.1}]",
+            "loss.0.label_smoothing: got 0.1, allowed with labels.partial: 0",
+        ),
+        (
+            f"{THREE}, partial: [[tree]]",
+            "class_weights: {scheme: inverse_sqrt, online: 0.9}",
+            "class_weights.online: counts known classes alone; allowed with labels.partial: leave it out",
+        ),
+    ],
+)
+def test_what_is_wrong_with_lists_of_annotated_classes(tmp_path: Path, labels: str, more: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config(tmp_path, labels, more)
+    assert f"  {problem}" in str(error.value)

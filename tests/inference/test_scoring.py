@@ -166,3 +166,21 @@ def test_validation_without_a_label():
             thresholds=False,
             ignore_index=255,
         )
+
+
+def test_labels_of_sets_are_false_alarms_in_the_matrix_and_void_elsewhere():
+    logits, labels = pixels(number=1)
+    partly = labels.copy()
+    partly[0, :6][partly[0, :6] != 1] = 3  # only class 1 was annotated there
+    sets = ((3, (0, 2)),)
+    (found,) = score_split(
+        Predictor(Echo(), 3), [(logits, partly)], Scoring(RULES[:1], 3, 255, tolerance=1, rare=(1,), sets=sets)
+    )
+    known = np.where(partly == 3, 255, partly)
+    (other,) = score_split(Predictor(Echo(), 3), [(logits, known)], Scoring(RULES[:1], 3, 255, tolerance=1, rare=(1,)))
+    assert (found.total.matrix[:3] == other.total.matrix).all()
+    predictions = logits.argmax(axis=-1)
+    assert found.total.matrix[3].tolist() == [0, ((partly == 3) & (predictions == 1)).sum(), 0]
+    for name in ("boundary", "objects", "reliability", "log_likelihood"):
+        np.testing.assert_array_equal(getattr(found.total, name), getattr(other.total, name))
+    assert (found.sums[0, :, 2] - other.sums[0, :, 2]).tolist() == found.total.matrix[3].tolist()

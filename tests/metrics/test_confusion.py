@@ -131,7 +131,7 @@ def test_fit_save_and_load(tmp_path, jit_compile):
 
 def test_configuration_is_plain():
     config = ConfusionMatrix(NAMES, ignore_index=9, name="counts").get_config()
-    assert config == {"class_names": list(NAMES), "ignore_index": 9, "name": "counts", "multi_label": False}
+    assert config == {"class_names": list(NAMES), "ignore_index": 9, "name": "counts", "multi_label": False, "sets": []}
     assert ConfusionMatrix.from_config(config).get_config() == config
 
 

@@ -15,17 +15,17 @@ from seg.errors import DataError
 
 @dataclass(frozen=True)
 class Limited:
-    """Reads a mask and hides what its validity mask leaves out.
+    """Reads a mask, hides what its validity mask leaves out, and says which classes were annotated.
 
     Attributes:
-        file: Both files.
+        file: The mask and what limits it.
         mask: Reads the mask.
-        valid: Reads the validity mask.
+        valid: Reads the validity mask; None: there is none.
     """
 
     file: LimitedMask
     mask: Reader
-    valid: Reader
+    valid: Reader | None
     picture: ClassVar[bool] = False
     contents: ClassVar[bytes | None] = None  # of the mask alone they would not tell its classes
 
@@ -36,7 +36,8 @@ class Limited:
         Raises:
             DataError: They differ.
         """
-        mask, valid = self.mask.shape, self.valid.shape
+        mask = self.mask.shape
+        valid = mask if self.valid is None else self.valid.shape
         if mask != valid:
             raise DataError(
                 f"{self.file.valid}: is {valid[0]} x {valid[1]} (height x width), but {self.file.mask}, whose validity "
@@ -55,7 +56,9 @@ class Limited:
         Raises:
             DataError: Either file cannot be read, or the validity mask is no picture of one band.
         """
-        shape, stored = self.shape, self.mask.read(window, bands, longest)
+        shape, stored = self.shape, replace(self.mask.read(window, bands, longest), annotated=self.file.annotated)
+        if self.valid is None:
+            return stored
         valid = valid_pixels(self.valid.read(window), self.file.values)
         if window is None and valid.shape != stored.values.shape[:2]:  # single pixels of a large mask
             rows, columns = (

@@ -28,7 +28,7 @@ LARGE_PIXELS = 2**24  # of a raster: a check or a picture of one with more reads
 def reader(file: File) -> Reader:
     """What reads a file: a slice or limited mask by what it is, others by their content."""
     if isinstance(file, LimitedMask):
-        return Limited(file, reader(file.mask), reader(file.valid))
+        return Limited(file, reader(file.mask), None if file.valid is None else reader(file.valid))
     if isinstance(file, VolumeSlice):
         return Slice(file)
     picture = Picture(file)  # also of what cannot be read at all, which says so when it is

@@ -80,24 +80,30 @@ class VolumeSlice:
 
 @dataclass(frozen=True, slots=True)
 class LimitedMask:
-    """A mask file that tells something only inside a validity mask; it stands wherever a mask file does.
+    """A mask file that tells something in a part of it only, or of some classes; it stands wherever a mask file does.
 
     Attributes:
         mask: The mask file.
-        valid: The validity mask, of the mask's size.
+        valid: The validity mask, of the mask's size; None: all of it is valid.
         values: Its values that mean valid; None: all but 0.
+        annotated: The names of the classes that were annotated; None: all.
     """
 
     mask: Path | VolumeSlice
-    valid: Path | VolumeSlice
+    valid: Path | VolumeSlice | None = None
     values: tuple[int, ...] | None = None
+    annotated: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        return f"{self.mask} (valid: {self.valid}{self._values})"
+        return self._limited(str(self.mask), str(self.valid))
 
-    @property
-    def _values(self) -> str:
-        return "" if self.values is None else f" = {', '.join(map(str, self.values))}"
+    def _limited(self, mask: str, valid: str) -> str:
+        parts = []
+        if self.valid is not None:
+            parts.append(f"valid: {valid}" + (f" = {', '.join(map(str, self.values))}" if self.values else ""))
+        if self.annotated is not None:
+            parts.append(f"annotated: {', '.join(self.annotated)}")
+        return f"{mask} ({'; '.join(parts)})"
 
     @property
     def name(self) -> str:
@@ -113,7 +119,8 @@ class LimitedMask:
 
     def relative_name(self, root: Path) -> str:
         """As the function of this name, with what limits it: another validity mask makes it another mask."""
-        return f"{relative_name(self.mask, root)} (valid: {relative_name(self.valid, root)}{self._values})"
+        valid = "" if self.valid is None else relative_name(self.valid, root)
+        return self._limited(relative_name(self.mask, root), valid)
 
 
 File = Path | RemoteFile | VolumeSlice | LimitedMask
@@ -299,7 +306,10 @@ def file_state(file: File) -> FileState:
     if isinstance(file, VolumeSlice):
         return file_state(file.path)
     if isinstance(file, LimitedMask):
-        mask, valid = file_state(file.mask), file_state(file.valid)
+        mask = file_state(file.mask)
+        if file.valid is None:
+            return mask
+        valid = file_state(file.valid)
         return FileState(
             mask.size + valid.size, f"{mask.version} {valid.version}", max(mask.changed_ns, valid.changed_ns)
         )

@@ -36,6 +36,7 @@ class Stored:
         palette: (n, 4) uint8 RGBA of kind "palette".
         white_is_zero: The smallest value is the brightest.
         transparent: Pixels of a picture that are not opaque, which no mask may have: it means neither this nor that.
+        annotated: The classes of a mask that were annotated, by name; None: all.
     """
 
     file: File
@@ -49,6 +50,7 @@ class Stored:
     palette: np.ndarray | None = None
     white_is_zero: bool = False
     transparent: int = 0
+    annotated: tuple[str, ...] | None = None
 
     @property
     def form(self) -> str:

@@ -77,7 +77,8 @@ def count_pixels_and_snapped(file: File, labels: LabelSet, encoding: MaskEncodin
 
 
 def mask_pixels(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """(C + 1,) int64 as `count_pixels`, of a mask in memory: (H, W) uint8 class indices and `ignore_index`."""
+    """(C + 1,) int64 as `count_pixels`, of a mask in memory: (H, W) uint8 class indices and `ignore_index`. What is one
+    of several classes counts as void."""
     return _of_values(value_counts(mask), labels)
 
 
@@ -126,7 +127,7 @@ def _new_slots(encoding: MaskEncoding, labels: LabelSet) -> np.ndarray:
 def _of_values(values: np.ndarray, labels: LabelSet) -> np.ndarray:
     counts = np.empty(labels.num_classes + 1, np.int64)
     counts[:-1] = values[: labels.num_classes]
-    counts[-1] = values[labels.ignore_index]
+    counts[-1] = values[labels.ignore_index] + values[list(labels.codes)].sum()
     return counts
 
 

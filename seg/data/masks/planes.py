@@ -41,7 +41,7 @@ class MultiLabelEncoding(Encoding):
     def reader(self, file: File) -> Reader:
         """As `Encoding.reader`."""
         if isinstance(file, LimitedMask):
-            return Limited(file, Planes(file.mask), reader(file.valid))
+            return Limited(file, Planes(file.mask), None if file.valid is None else reader(file.valid))
         return Planes(file)
 
     def decode(self, stored: Stored, labels: LabelSet) -> Decoded:
@@ -67,6 +67,9 @@ def count_planes(file: File, labels: LabelSet) -> np.ndarray:
     planes, void = _checked_planes(stored, labels), stored.void()
     if void is not None:
         planes = [np.where(void, np.uint8(labels.ignore_index), plane) for plane in planes]
+    if stored.annotated is not None:
+        whole = np.full_like(planes[0], labels.ignore_index)
+        planes = [p if n in stored.annotated else whole for p, n in zip(planes, labels.names, strict=True)]
     present = np.array([cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes], np.int64)
     labelled = np.array([cv2.countNonZero(cv2.inRange(plane, 0, 1)) for plane in planes], np.int64)
     return np.stack([labelled - present, present, planes[0].size - labelled], axis=1)

@@ -86,6 +86,15 @@ def decode_stored(stored: Stored, labels: LabelSet, encoding: MaskEncoding) -> D
     Raises:
         DataError: As `read_mask`; or the nodata value is a class's.
     """
+    if stored.annotated is not None:
+        mask, snapped = decode_stored(replace(stored, annotated=None), labels, encoding)
+        try:
+            return Decoded(labels.annotated(mask, stored.annotated), snapped)
+        except KeyError as error:
+            raise DataError(
+                f"{stored.file}: got the annotated classes {', '.join(stored.annotated)} ({error.args[0]}), allowed: "
+                f"classes ({', '.join(labels.names)}), of which labels.partial has the list"
+            ) from None
     empty = stored.empty()
     if empty is not None and empty.any():
         _check_nodata(stored, empty, labels, encoding)

@@ -44,7 +44,7 @@ class Sample:
     def files(self) -> tuple[Path | VolumeSlice, ...]:
         """Image, mask and, if there is one, validity mask."""
         if isinstance(self.mask, LimitedMask):
-            return self.image, self.mask.mask, self.mask.valid
+            return self.image, self.mask.mask, *([] if self.mask.valid is None else [self.mask.valid])
         return self.image, self.mask
 
 

@@ -44,11 +44,13 @@ class Pattern:
         image: Pattern of the images, with at least one {field}.
         mask: Of their masks, with fields of `image` alone.
         valid: Of their validity masks, the same, or no field for one that all share; None: there are none.
+        annotated: The classes that were annotated in these samples, by name; None: all.
     """
 
     image: str
     mask: str
     valid: str | None = None
+    annotated: tuple[str, ...] | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """(key, what is wrong) of its parts."""
@@ -188,9 +190,10 @@ def pair_by_patterns(
                 without["valid"][name] = _filled(pattern.valid, images[name])
                 continue
             limited: Path | LimitedMask = files.paths[mask]
-            if valid is not None:
-                used.add(valid)
-                limited = LimitedMask(files.paths[mask], files.paths[valid], valid_values)
+            if valid is not None or pattern.annotated is not None:
+                used |= {valid} if valid else set()
+                file, values = (files.paths[valid], valid_values) if valid else (None, None)
+                limited = LimitedMask(files.paths[mask], file, values, pattern.annotated)
             splits[split].append(Sample(files.paths[name], limited))
     without_mask = {name: wanted for name, wanted in without["mask"].items() if name not in masked}
     texts = {pattern.mask for pattern in every}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from seg.data.files.storage import LimitedMask, VolumeSlice
@@ -47,7 +48,8 @@ def _slices(sample: Sample, axis: int) -> list[Sample]:
         image, mask, *valid = [VolumeSlice(file, axis, k) for file in files]
         group = sample.group or str(files[0])
         if isinstance(sample.mask, LimitedMask):
-            return Sample(image, LimitedMask(mask, valid[0], sample.mask.values), group)
+            limited = replace(sample.mask, mask=mask, valid=valid[0] if valid else None)
+            return Sample(image, limited, group)
         return Sample(image, mask, group)
 
     return [cut(k) for k in range(volume_header(files[0]).shape[axis])]

@@ -10,7 +10,7 @@ from seg.data.files.storage import LimitedMask
 from seg.data.samples.pairs import SPLITS, Sample, Splits, check_splits, few, nearest_split
 from seg.errors import DataError
 
-COLUMNS = ("image", "mask", "split", "group", "valid")
+COLUMNS = ("image", "mask", "split", "group", "valid", "annotated")
 REQUIRED_COLUMNS = COLUMNS[:3]
 
 
@@ -46,10 +46,13 @@ def samples_from_table(root: Path, table: Path, valid_values: tuple[int, ...] | 
 
 
 def row_sample(root: Path, row: Mapping[str, str], valid_values: tuple[int, ...] | None) -> Sample:
-    """The sample of a row of a table; an empty cell in the column valid is no validity mask."""
+    """The sample of a row of a table; an empty cell in the column valid is no validity mask, in the column annotated it
+    means all classes."""
     mask: Path | LimitedMask = Path(root, row["mask"])
-    if row.get("valid"):
-        mask = LimitedMask(Path(root, row["mask"]), Path(root, row["valid"]), valid_values)
+    names = tuple(name.strip() for name in row.get("annotated", "").split(";") if name.strip())
+    if row.get("valid") or names:
+        valid = Path(root, row["valid"]) if row.get("valid") else None
+        mask = LimitedMask(Path(root, row["mask"]), valid, valid_values if valid else None, names or None)
     return Sample(Path(root, row["image"]), mask, row.get("group", ""))
 
 
@@ -72,7 +75,7 @@ def table_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     if missing or unknown:
         raise DataError(
             f"{table}: got the columns {', '.join(columns) or 'none'}; "
-            "allowed: image, mask, split and optionally group and valid, separated by commas"
+            "allowed: image, mask, split and optionally group, valid and annotated, separated by commas"
         )
     if not rows:
         raise DataError(f"{table}: holds no rows")
