@@ -27,8 +27,8 @@ from data_tools.balance.multi_label_report import MultiLabelReport
 from data_tools.balance.report import WEIGHTED_SPLIT, BalanceReport
 from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
-from seg.console import text_console
 from seg.balance.partial import completed
+from seg.console import text_console
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding

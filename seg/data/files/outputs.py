@@ -85,7 +85,7 @@ def local_paths(files: Iterable[File]) -> Iterable[Path]:
     """The local files among them, of volumes and limited masks those that hold them."""
     for file in files:
         parts = (file.mask, file.valid) if isinstance(file, LimitedMask) else (file,)
-        yield from (path for path in map(holder, parts) if isinstance(path, Path))
+        yield from (path for part in parts if part is not None and isinstance(path := holder(part), Path))
 
 
 def _identities(files: Iterable[File]) -> set[tuple[int, int]]:
