@@ -132,7 +132,7 @@ def test_samples_from_patterns(tmp_path: Path):
             {"train": {"image": "a/{id}.png", "msk": "b"}, "val_share": 0.5},
             [
                 "data.train.mask: missing, and there is no default",
-                "data.train.msk: unknown key (did you mean 'mask'?); allowed: image, mask, valid",
+                "data.train.msk: unknown key (did you mean 'mask'?); allowed: image, mask, valid, annotated",
             ],
         ),
         (
