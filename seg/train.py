@@ -23,11 +23,13 @@ if TYPE_CHECKING:  # TensorFlow comes with these: only once the configuration is
     import tensorflow as tf
 
     from seg.balance import ClassCounts
+    from seg.data.batches.shares import Share
     from seg.data.samples.pairs import Sample, Splits
     from seg.data.sampling.sampler import Sampler
     from seg.data.views.preprocessing import Preprocessing
     from seg.metrics.confusion import ConfusionMatrix
     from seg.runs.checkpoints import CheckpointFiles, Found
+    from seg.runs.devices import Devices
     from seg.runs.run_dir import RunDir
     from seg.training.diverged import DivergedError
     from seg.training.preparation import Preparation
@@ -95,6 +97,10 @@ def train(config: Config, run: RunDir) -> None:
     rare = rare_names(config, prepared.counts)
 
     num_gpus = start_hardware(config)
+    from seg.runs.devices import Devices
+
+    devices = Devices.of(config.training.distribution, num_gpus)
+    devices.check_batch_size(config.training.batch_size)
     from seg.data.batches.dataset import user_errors
     from seg.training.resuming import load_best
 
@@ -103,8 +109,8 @@ def train(config: Config, run: RunDir) -> None:
     start_run(run, config, splits, prepared)
     with user_errors(), resume_hint(run):
         preprocessing = config.input.preprocessing(prepared.statistics)
-        val = config.evaluation_data(splits["val"], preprocessing)
-        model, confusion = fit(config, run, splits, prepared, val, steps, rare, num_gpus)
+        val = devices.data(lambda share: config.evaluation_data(splits["val"], preprocessing, share))
+        model, confusion = fit(config, run, splits, prepared, val, steps, rare, num_gpus, devices)
         load_best(model, run)
         model.evaluate(val, verbose=0)
     report(run, splits, confusion)
@@ -149,6 +155,7 @@ def fit(
     steps: int,
     rare: Sequence[str],
     num_gpus: int,
+    devices: Devices,
 ) -> tuple[Segmenter, ConfusionMatrix]:
     """Trains from the last checkpoint to the end; where the training diverges, as `training.on_nonfinite` says.
 
@@ -164,12 +171,17 @@ def fit(
     files = run.checkpoints(config.checkpoints.keep)
     sampler = prepared.sampling.sampler if prepared.sampling else None
     halvings = 0
+
+    def training_data(share: Share) -> tf.data.Dataset:
+        first_step = resumed_at(position, steps)
+        return config.training_data(splits["train"], len(log), sampler, prepared.statistics, first_step, share)
+
     while True:
         found = files.newest(console.print)
         position = found.state.position if found else Position(0)
         halvings = max(halvings, position.halvings)
         slowed = config.at_rate(0.5**halvings)
-        model, confusion = build_model(slowed, run, prepared.weights, steps, num_gpus)
+        model, confusion = build_model(slowed, run, prepared.weights, steps, num_gpus, devices)
         log = resume(model, run, found, steps, console.print)
         if finished(config, log):
             return model, confusion
@@ -179,9 +191,7 @@ def fit(
             watching = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, [board], preprocessing)
             try:
                 model.fit(
-                    config.training_data(
-                        splits["train"], len(log), sampler, prepared.statistics, resumed_at(position, steps)
-                    ),
+                    devices.data(training_data),
                     validation_data=val,
                     epochs=config.training.epochs,
                     initial_epoch=len(log),
@@ -214,7 +224,7 @@ def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation
 
 
 def build_model(
-    config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int
+    config: Config, run: RunDir, weights: np.ndarray, steps: int, num_gpus: int, devices: Devices
 ) -> tuple[Segmenter, ConfusionMatrix]:
     """The compiled model and the metric it reports, on the hardware there is, which the run folder gets to know."""
     import keras
@@ -230,24 +240,29 @@ def build_model(
     run.write_json("environment.json", {**facts, "precision_reason": precision.reason})
     keras.config.set_dtype_policy(precision.policy)
     keras.utils.set_random_seed(config.seed)
-    confusion = config.labels.confusion()
-    model = Segmenter(*config.build_model())
-    parameters = model.count_params()  # before the average's are among them
-    model.compile(
-        optimizer=config.build_optimizer(steps),
-        loss=config.build_loss(weights),
-        metrics=[confusion],
-        online_weights=config.class_weights.build_online(config.labels.label_set()),
-        clip=config.optimizer.clip.plain() if config.optimizer.clip else None,
-        l2=config.training.l2,
-        accumulation=config.training.accumulation,
-        ema=config.training.ema,
-        jit_compile=num_gpus > 0,  # XLA's convolutions are slower on CPU; the segmenter compiles the loss there
-    )
-    model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
-    build_metrics(model, config.labels.label_set().mask_axes)  # and that of its metrics
+    with devices.strategy.scope():
+        confusion = config.labels.confusion()
+        model = Segmenter(*config.build_model())
+        parameters = model.count_params()  # before the average's are among them
+        model.compile(
+            optimizer=config.build_optimizer(steps),
+            loss=config.build_loss(weights),
+            metrics=[confusion],
+            online_weights=config.class_weights.build_online(config.labels.label_set()),
+            clip=config.optimizer.clip.plain() if config.optimizer.clip else None,
+            l2=config.training.l2,
+            accumulation=config.training.accumulation,
+            ema=config.training.ema,
+            # XLA's convolutions are slower on CPU; the segmenter compiles the loss there. And devices meet in a step,
+            # which XLA, compiling for one, cannot do.
+            jit_compile=num_gpus > 0 and devices.number == 1,
+        )
+        model.optimizer.build(model.trainable_variables)  # so that a checkpoint's optimizer state has where to go
+        build_metrics(model, config.labels.label_set().mask_axes)  # and that of its metrics
     console.print(f"{parameters:,} parameters, {num_gpus} GPUs")
     console.print(f"precision {precision.policy}: {precision.reason}")
+    if devices.note:
+        console.print(devices.note)
     return model, confusion
 
 

@@ -39,7 +39,9 @@ class UNet(Section):
     name: Literal["unet"]
     depth: Annotated[int, Field(ge=1, le=7)] = Field(4, description="halvings of the resolution")
     base_filters: Annotated[int, Field(ge=1, le=512)] = Field(32, description="filters at full resolution")
-    norm: Literal["batch", "group", "none"] = "batch"
+    norm: Literal["batch", "sync_batch", "group", "none"] = Field(
+        "batch", description="sync_batch: batch statistics of all devices that share a batch"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of feature maps at the two deepest levels")
     upsampling: Literal["transpose", "bilinear"] = "transpose"
     one_logit: bool = Field(False, description="one output with a sigmoid; two classes only")

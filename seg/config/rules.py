@@ -94,6 +94,11 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     if labels and model:
         wrong = model.label_problems(len(labels.class_names), labels.multi_label)
         yield from (("model." + key, text) for key, text in wrong)
+    if model and training and model.norm == "sync_batch" and training.distribution == "none":
+        yield (
+            "model.norm",
+            "got 'sync_batch' with training.distribution 'none', where it has no effect; allowed: batch",
+        )
     if labels and weights and weights.manual is not None:
         for name in [name for name in weights.manual if name not in labels.class_names]:
             yield f"class_weights.manual.{name}", unknown_key(name, list(labels.class_names), kind="class")

@@ -58,10 +58,19 @@ class Training(Section):
     nonfinite_limit: Annotated[int, Field(ge=1, le=20)] | None = Field(
         None, description=f"how often a run goes back before it gives up; left out: {HALVINGS}"
     )
+    distribution: Literal["none", "mirrored", "multiworker"] = Field(
+        "none",
+        description="devices that share a batch: one; all GPUs of this machine; those of the processes in TF_CONFIG, "
+        "which seg.launch starts",
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.early_stopping is not None and self.early_stopping >= self.epochs:
             yield "early_stopping", f"got {self.early_stopping}, which has no effect in {self.epochs} epochs"
+        if self.distribution != "none":
+            for key, default in (("ema", None), ("accumulation", 1)):
+                if getattr(self, key) != default:
+                    yield key, f"works on one device; allowed with distribution '{self.distribution}': leave it out"
         if self.batch_size % self.accumulation:
             yield "accumulation", f"got {self.accumulation}, allowed: divisors of batch_size ({self.batch_size})"
         if self.nonfinite_limit is not None and self.on_nonfinite == "stop":

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from seg.data.batches.pixel_cache import PixelCache
+    from seg.data.batches.shares import Share
     from seg.data.samples.pairs import Sample, Splits
     from seg.data.sampling.sampler import Sampler as DrawingSampler
     from seg.data.views.band_statistics import BandStatistics
@@ -137,6 +138,7 @@ class Config(Section):
         sampler: DrawingSampler | None = None,
         statistics: BandStatistics | None = None,
         first_step: int = 0,
+        share: Share | None = None,
     ) -> tf.data.Dataset:
         """The training batches from `first_epoch` on, as one stream over the epochs.
 
@@ -146,6 +148,7 @@ class Config(Section):
             sampler: What `seg.training.sampling` makes of the section `sampler`.
             statistics: Of the bands of the training images, where values are normalised by them.
             first_step: Steps of the first epoch that are left out.
+            share: Whose parts of the batches; None: the batches.
 
         Raises:
             ValueError: The configuration has a sampler and `sampler` is None.
@@ -153,6 +156,7 @@ class Config(Section):
         if self.sampler is not None and sampler is None:
             raise ValueError("sampler: got None, allowed with a sampler in the configuration: that of `sampling`")
         from seg.data.batches.dataset import training_batches
+        from seg.data.batches.shares import ALL
 
         steps, pass_steps = self.steps_per_epoch(len(samples)), self._steps_per_pass(len(samples))
         first_pass, first_step = divmod(first_epoch * steps + first_step, pass_steps)
@@ -173,6 +177,7 @@ class Config(Section):
             crops_per_image=self.input.crops_per_image,
             workers=self.training.workers,
             loading=self.training.loading,
+            share=share or ALL,
         )
 
     def batch(
@@ -200,9 +205,12 @@ class Config(Section):
 
         return steps_per_epoch(num_samples, self.training.batch_size, self.input.crops_per_image)
 
-    def evaluation_data(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> tf.data.Dataset:
-        """One pass over whole images as `preprocessing` makes them, large rasters in tiles."""
+    def evaluation_data(
+        self, samples: Sequence[Sample], preprocessing: Preprocessing, share: Share | None = None
+    ) -> tf.data.Dataset:
+        """One pass over whole images as `preprocessing` makes them, large rasters in tiles; of a share its batches."""
         from seg.data.batches.dataset import evaluation_batches
+        from seg.data.batches.shares import ALL
 
         return evaluation_batches(
             samples,
@@ -211,6 +219,7 @@ class Config(Section):
             preprocessing,
             batch_size=self.training.batch_size // self.training.accumulation,  # what fits the memory
             workers=self.training.workers,
+            share=share or ALL,
         )
 
     # --- model, loss, optimizer ---------------------------------------------------------------------------------------

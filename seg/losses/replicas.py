@@ -6,11 +6,15 @@ takes from all replicas what it divides by (a number of pixels) and what it is n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 
 Tensor = Any
+_apart: ContextVar[bool] = ContextVar("apart", default=False)  # a replica of MirroredStrategy is a thread of its own
 
 
 def num_replicas() -> int:
@@ -36,8 +40,31 @@ def mean_over_replicas(values: Tensor) -> Tensor:
     return _reduce(values, "MEAN")
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within, a replica's sums are its own: each has a whole batch, of a validation say, and they never meet."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
+def assign_total(variable: Any, value: Tensor) -> None:
+    """Gives a metric's variable its value, the first replica's part of which takes all; any other variable the value.
+
+    TensorFlow would give each replica an equal part, and integers would lose the remainder.
+    """
+    parts = getattr(variable.value, "values", ())
+    if len(parts) < 2 or variable.synchronization != "on_read":
+        variable.assign(value)
+        return
+    for number, part in enumerate(parts):
+        part.assign(value if number == 0 else value * 0)
+
+
 def _reduce(values: Tensor, operation: str) -> Tensor:
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or _apart.get():
         return values
     import tensorflow as tf
 

@@ -10,7 +10,7 @@ from keras import ops
 from seg.models.convolutions import Convolution3x3
 from seg.models.formulas import largest_of_four, normalized, xla_compiles_steps
 
-Norm = Literal["batch", "group", "none"]
+Norm = Literal["batch", "sync_batch", "group", "none"]
 
 # An average over about 50 batches: Keras's 0.99 needs runs of thousands of steps, 0.9 is noisy at 4 images a batch.
 BATCH_NORM_MOMENTUM = 0.98
@@ -25,13 +25,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     the moving ones in inference (Ioffe & Szegedy, ICML 2015, arXiv:1502.03167). Keras 3 computes it unfused on
     TensorFlow, which costs about five times as much on CPU in bfloat16. Ours trains by a formula with a gradient of its
     own where XLA compiles the step, and by TensorFlow's kernel where it does not. What neither knows (a mask, inputs
-    that are not (N, H, W, C), float64, `renorm`, `synchronized`) and inference on other backends is Keras's own.
+    that are not (N, H, W, C), float64, `renorm`, training with `synchronized`) and inference on other backends is
+    Keras's own.
 
     Input and output: (N, H, W, C) in the compute dtype; scale, offset and statistics stay float32.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if mask is None and self._is_plain(inputs):
+        alone = not (training and self.synchronized)  # or the statistics are of all replicas
+        if mask is None and alone and self._is_plain(inputs):
             training = bool(training) and self.trainable
             if training and xla_compiles_steps():
                 return self._normalize(inputs)
@@ -41,7 +43,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def _is_plain(self, inputs: Any) -> bool:
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
-        return channels_last and inputs.dtype != "float64" and not self.renorm and not self.synchronized
+        return channels_last and inputs.dtype != "float64" and not self.renorm
 
     def _normalize(self, inputs: Any) -> Any:
         outputs, mean, variance = normalized(inputs, *self._scale_and_offset(), self.epsilon)
@@ -184,10 +186,12 @@ class BinaryLogits(keras.layers.Layer):
 
 
 def normalization(norm: Norm, channels: int, name: str) -> keras.layers.Layer | None:
-    """The normalisation layer after a convolution: fused batch norm, group norm of 8 channels a group
-    (Wu & He, ECCV 2018, arXiv:1803.08494: for batches too small for batch statistics), or None."""
-    if norm == "batch":
-        return FusedBatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")
+    """The normalisation layer after a convolution: fused batch norm, the same with the statistics of all devices that
+    share a batch, group norm of 8 channels a group (Wu & He, ECCV 2018, arXiv:1803.08494: for batches too small for
+    batch statistics), or None."""
+    if norm in ("batch", "sync_batch"):
+        synchronized = norm == "sync_batch"
+        return FusedBatchNormalization(momentum=BATCH_NORM_MOMENTUM, synchronized=synchronized, name=f"{name}_norm")
     if norm == "group":
         groups = max(1, channels // GROUP_SIZE)
         while channels % groups:

@@ -45,7 +45,7 @@ def unet_layers(
         num_classes: Channels C of the logits.
         depth: Halvings of the resolution (the paper: 4). Level k has base_filters * 2^k filters.
         base_filters: Filters at full resolution (the paper: 64).
-        norm: `batch` | `group` | `none`.
+        norm: `batch` | `sync_batch` | `group` | `none`.
         dropout: Share of channels dropped (whole feature maps) at the two deepest levels, in [0, 1).
         upsampling: `transpose` (learned 2 x 2 transposed convolution, the paper's) or `bilinear` (resize, then 1 x 1
             convolution: fewer weights, no checkerboard).

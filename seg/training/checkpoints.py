@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from seg.errors import DataError
+from seg.losses.replicas import assign_total
 from seg.runs.checkpoints import CheckpointFiles, Found, Position, TrainingState
 from seg.runs.model_file import first_line, write_model
 from seg.training.callbacks import EpochFacts, Logs
@@ -213,7 +214,7 @@ def restore(model: keras.Model, values: dict[str, np.ndarray]) -> None:
         got, allowed = ", ".join(values) or "none", ", ".join(variables)
         raise DataError(f"the checkpoint's state: got the variables {got}; allowed: those of the model, {allowed}")
     for name, variable in variables.items():
-        variable.assign(values[name])
+        assign_total(variable, values[name])
 
 
 def build_metrics(model: keras.Model, mask_axes: tuple[int, ...]) -> None:

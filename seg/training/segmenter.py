@@ -19,7 +19,7 @@ import seg.models.blocks  # noqa: F401 - registers the layers that a saved model
 from seg.errors import DataError
 from seg.losses.combined import Combined
 from seg.losses.online_weights import OnlineClassWeights
-from seg.losses.replicas import num_replicas, sum_over_replicas
+from seg.losses.replicas import apart, num_replicas, sum_over_replicas
 from seg.optimization.clipping import check_clip, clipped
 from seg.optimization.weight_average import WeightAverage
 from seg.runs.model_file import WEIGHTS, check_model_file, first_line
@@ -135,9 +135,12 @@ class Segmenter(keras.Model):
             sample_weight: Pixel weights (N, H, W) for the terms that take them, or None.
             training: Whether a gradient will be taken.
         """
-        # Validation batches may differ in size, and XLA would compile anew for each.
-        evaluate = self._training_loss if training else partial(_evaluate, self.loss)
-        total, values = evaluate(y, y_pred, sample_weight, self._class_weights(y, training))
+        given = (y, y_pred, sample_weight, self._class_weights(y, training))
+        if training:
+            total, values = self._training_loss(*given)
+        else:  # batches may differ in size, for each of which XLA would compile anew; each is one replica's
+            with apart():
+                total, values = _evaluate(self.loss, *given)
         if self.losses:
             penalty = ops.sum(ops.stack([ops.cast(loss, "float32") for loss in self.losses]))
             total, values = total + penalty, (*values, penalty)
@@ -229,6 +232,50 @@ class Segmenter(keras.Model):
         """As `keras.Model.load_weights`, also within `fit`: both."""
         with self._holding(raw=False):
             super().load_weights(*args, **kwargs)
+
+    # --- several devices ----------------------------------------------------------------------------------------------
+    @property
+    def _is_distributed(self) -> bool:
+        """Whether it was made in the scope of a `tf.distribute` strategy, which only TensorFlow's models note."""
+        return getattr(self, "_distribute_strategy", None) is not None
+
+    def make_train_function(self, force: bool = False) -> None:
+        """As Keras's; under `tf.distribute` see `_on_replicas`."""
+        if not self._is_distributed:
+            super().make_train_function(force)
+        elif getattr(self, "train_function", None) is None or force:
+            self.train_function = self._on_replicas(self.train_step)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """As Keras's; under `tf.distribute` see `_on_replicas`."""
+        if not self._is_distributed:
+            super().make_test_function(force)
+        elif getattr(self, "test_function", None) is None or force:
+            self.test_function = self._on_replicas(self.test_step)
+
+    def _on_replicas(self, step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+        """A step on each replica's next batch, from an iterator; the logs are those of the first replica here.
+
+        Keras's own takes the mean of all logs over the replicas, which is neither a step's nor the epoch's value (that
+        comes from the metrics' sums), costs an exchange a log, and fails on scalars with several workers.
+        """
+        strategy = self.distribute_strategy
+
+        def on_batch(batch: Any) -> dict[str, Any]:
+            logs = strategy.run(step, args=(batch,))
+            return {key: strategy.experimental_local_results(value)[0] for key, value in logs.items()}
+
+        if not self.run_eagerly:
+            import tensorflow as tf
+
+            on_batch = tf.function(on_batch, reduce_retracing=True, autograph=False)
+        return lambda iterator: on_batch(next(iterator))
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Keras would build a distributed model with a batch, which it cannot reduce with several workers. This one is
+        built by its layers, and `fit` needs no more."""
+        if not self._is_distributed:
+            super()._maybe_symbolic_build(*args, **kwargs)
 
     def _class_weights(self, labels: Any, training: bool) -> Any:
         """(C,) of this step, or None where the terms' own hold."""

@@ -256,11 +256,26 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
             "pixel_weights={name: border, classes: [sky, sky]}",
             "pixel_weights.classes: 'sky' stands twice, allowed: each class once",
         ),  # fmt: skip
+        (
+            "training={epochs: 3, batch_size: 2, distribution: mirrored, ema: 0.9}",
+            "training.ema: works on one device; allowed with distribution 'mirrored': leave it out",
+        ),
+        (
+            "training={epochs: 3, batch_size: 2, distribution: multiworker, accumulation: 2}",
+            "training.accumulation: works on one device; allowed with distribution 'multiworker': leave it out",
+        ),
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],
 )
 def test_values_that_do_not_go_together(tmp_path: Path, override: str, problem: str):
     assert problems(tmp_path, override) == [problem]
+
+
+def test_synchronised_statistics_need_devices_that_share_a_batch(tmp_path: Path):
+    found = problems(tmp_path, "model.norm=sync_batch")
+    assert found == [
+        "model.norm: got 'sync_batch' with training.distribution 'none', where it has no effect; allowed: batch"
+    ]
 
 
 def test_one_logit_is_for_two_classes(tmp_path: Path):
@@ -418,7 +433,7 @@ colours: red
         "class_weights.beta: missing; scheme 'effective_number' needs it",
         "class_weights.unit: missing; scheme 'effective_number' needs it",
         "model.depth: got 9, allowed: at most 7",
-        "model.norm: got 'btch', allowed: batch, group, none (did you mean 'batch'?)",
+        "model.norm: got 'btch', allowed: batch, sync_batch, group, none (did you mean 'batch'?)",
         f"loss.0.name: got 'dcie', allowed: {LOSSES} (did you mean 'dice'?)",
         "loss.1.gamma: got -1, allowed: at least 0",
         "training.epochs: got 0, allowed: at least 1",

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from seg.data.batches.loading import Drawing, TrainingLoader, load_view
 from seg.data.batches.processes import NotImportable, ProcessLoader
+from seg.data.batches.shares import ALL, Share
 from seg.data.batches.threads import ThreadLoader
 from seg.data.masks.reading import MaskEncoding
 from seg.data.samples.pairs import Sample
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose imp
 PREFETCHED_BATCHES = 2
 QUIET = 0.02  # seconds without a call after which a stream that was left has filled its buffers
 LONGEST_END = 5.0  # seconds, should a sample take that long
+EMPTY_SIZE = (32, 32)  # of a batch without images: a side that any depth of network halves
 
 
 def training_batches(
@@ -59,6 +61,7 @@ def training_batches(
     crops_per_image: int = 1,
     workers: int | None = None,
     loading: Literal["auto", "threads", "processes"] = "auto",
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """One continuous stream of the batches of epochs `first_epoch` to `epochs` - 1.
 
@@ -84,6 +87,7 @@ def training_batches(
         loading: By threads of this process or by processes, which share no lock but take a second to start, and a
             function in `pixel_weights` that other processes can import. auto: by processes where TensorFlow has a GPU,
             whose steps are too fast for threads.
+        share: Whose parts of the batches come, one after the other; only they are loaded.
 
     Returns:
         A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8[, weights (N, H, W) float32]).
@@ -101,22 +105,19 @@ def training_batches(
         raise ValueError("got class-centred crops without an augmentation, allowed: with one")
     load = TrainingLoader(samples, labels, encoding, preprocessing, augmentation, pixel_weights, cache)
     drawing = Drawing(len(samples), crops_per_image, seed, sampler)
-    loader = _batch_loader(load, batch_size, workers or os.cpu_count() or 1, loading)
+    part_size = share.part_size(batch_size)
+    loader = _batch_loader(load, part_size, workers or os.cpu_count() or 1, loading)
     # Whole batches, which TensorFlow takes as they are: batched by tf.data, pixels are copied twice more.
-    shape = (batch_size, *load.size, preprocessing.bands)
+    shape, weighted = (part_size, *load.size, preprocessing.bands), pixel_weights is not None
+    load_tensors = _tensor_loader(lambda of: loader(drawing.plans(of)), shape, labels.mask_axes, weighted=weighted)
     dataset = (
         _draw_batches(drawing, steps, batch_size, range(first_epoch, epochs), first_step)
-        .map(
-            _tensor_loader(
-                lambda draws: loader(drawing.plans(draws)), shape, labels.mask_axes, weighted=pixel_weights is not None
-            ),
-            num_parallel_calls=loader.calls,
-            deterministic=True,
-        )
+        .flat_map(lambda draws: tf.data.Dataset.from_tensor_slices(share.parts(draws)))
+        .map(load_tensors, num_parallel_calls=loader.calls, deterministic=True)
         .prefetch(PREFETCHED_BATCHES)
     )
     if first_epoch == first_step == 0:  # else Keras, which counts steps that are done too, would end too early
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * epochs))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * epochs * share.number))
     # Calls that wait for workers must not take the threads that the training step runs on.
     return not_tuned(dataset, threads=loader.calls + 1)
 
@@ -159,6 +160,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     workers: int | None = None,
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """One pass over `samples`, whole images in their order, nothing dropped and nothing random.
 
@@ -166,20 +168,34 @@ def evaluation_batches(
     batches hold one image, whatever `batch_size` says; and large rasters come in tiles whose margins, there for the
     model to see, are void (`seg.data.views.sources.evaluation_views`).
 
+    With a `share`, whole batches go round the replicas, so that each is made and scored as on one. The replicas that
+    the last round has no batch for get one of no images.
+
     Returns:
         A dataset of (images (N, H, W, bands) float32, labels (N, H, W[, K]) uint8); the last batch may be smaller.
     """
     views = evaluation_views(samples, preprocessing)
+    size = batch_size if preprocessing.resize else 1
+    mine, num_empty = share.of_evaluation(len(views), size)
 
     def load(index: np.int64) -> tuple[np.ndarray, np.ndarray]:
         return load_view(views[int(index)], labels, encoding, preprocessing)[1:]
 
-    dataset = tf.data.Dataset.range(len(views)).map(
-        _tensor_loader(load, (*(preprocessing.resize or (None, None)), preprocessing.bands), labels.mask_axes),
+    shape = (*(preprocessing.resize or (None, None)), preprocessing.bands)
+    dataset = tf.data.Dataset.from_tensor_slices(mine).map(
+        _tensor_loader(load, shape, labels.mask_axes),
         num_parallel_calls=workers or os.cpu_count(),
         deterministic=True,
     )
-    return not_tuned(dataset.batch(batch_size if preprocessing.resize else 1).prefetch(PREFETCHED_BATCHES))
+    dataset = dataset.batch(size)
+    if num_empty:
+        height, width = preprocessing.resize or EMPTY_SIZE
+        empty = (
+            tf.zeros((0, height, width, preprocessing.bands)),
+            tf.zeros((0, height, width, *labels.mask_axes), tf.uint8),
+        )
+        dataset = dataset.concatenate(tf.data.Dataset.from_tensors(empty).repeat(num_empty))
+    return not_tuned(dataset.prefetch(PREFETCHED_BATCHES))
 
 
 def not_tuned(dataset: tf.data.Dataset, threads: int | None = None) -> tf.data.Dataset:

@@ -15,6 +15,7 @@ import pytest
 from seg.data.batches.dataset import evaluation_batches, training_batches, user_errors
 from seg.data.batches.loading import Plan, TrainingLoader, load_pair
 from seg.data.batches.pixel_cache import PixelCache
+from seg.data.batches.shares import Share
 from seg.data.batches.threads import ThreadLoader
 from seg.data.masks.reading import IndexEncoding
 from seg.data.samples.pairs import Sample
@@ -371,3 +372,25 @@ def test_an_error_of_a_loader_is_no_end_of_python(samples: list[Sample]) -> None
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a pump's shutdown"):
         patch.setattr(TrainingLoader, "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("a pump's shutdown")))
         ThreadLoader(loader, workers=2)([Plan(1, 7, None)])
+
+
+# --- shares -----------------------------------------------------------------------------------------------------------
+def test_the_replicas_of_two_processes_have_between_them_the_batches_of_one(samples: list[Sample]) -> None:
+    whole = batches(samples, AUGMENT, batch_size=6, first_epoch=1)
+    one = batches(samples, AUGMENT, batch_size=6, first_epoch=1, share=Share(0, 1, 3))
+    two = batches(samples, AUGMENT, batch_size=6, first_epoch=1, share=Share(1, 2, 3))
+    parts = [[one[step], two[2 * step], two[2 * step + 1]] for step in range(len(whole))]
+    assert_same([tuple(map(np.concatenate, zip(*of_step, strict=True))) for of_step in parts], whole)
+
+
+def test_an_evaluation_is_dealt_out_batch_by_batch(samples: list[Sample]) -> None:
+    preprocessing = replace(PLAIN, resize=(8, 8))
+
+    def passed(**share: Share) -> list:
+        dataset = evaluation_batches(samples, LABELS, ENCODING, preprocessing, batch_size=4, **share)
+        return list(dataset.as_numpy_iterator())
+
+    # Seven samples: batches of 4 and 3; the third replica has none.
+    whole, *parts = passed(), passed(share=Share(0, 1, 3)), passed(share=Share(1, 2, 3))
+    assert_same([parts[0][0], parts[1][0]], whole)
+    assert parts[1][1][0].shape == (0, 8, 8, 3) and parts[1][1][1].shape == (0, 8, 8)
