@@ -1,13 +1,15 @@
 """One training step of ours beside plain Keras and torch: `python -m experiments.benchmarks.train_step`.
 
-The same U-Net four times: ours as `seg.train` compiles it (cross-entropy + Dice, and the confusion matrix, which the
-others do without); what plain Keras code gives (`BatchNormalization`, `MaxPooling2D`, cross-entropy alone, float32);
-torch with channels_last and bfloat16 autocast where ours has it, eager and by torch.compile (cross-entropy + Dice). All
-with AdamW, on random batches that are on the device already, so that no input is measured. The steps take turns, run by
-run, each once before it is timed, so that a busy machine slows all alike: trust the ratios of the medians. Processor
-time (all threads) stands beside the time on the clock, since it hardly feels other programs. Spread is the middle half
-of the runs over their median. Without torch its rows are left out, with a line that says so; it is no dependency of the
-project.
+The same U-Net: ours as `seg.train` compiles it (cross-entropy + Dice, and the confusion matrix, which the others do
+without); what plain Keras code gives (`BatchNormalization`, `MaxPooling2D`, cross-entropy alone, float32), with the
+kernels that TensorFlow chooses by itself and with those that ours asks for; torch with channels_last and bfloat16
+autocast where ours has it, eager and by torch.compile (cross-entropy + Dice). All with AdamW, on random batches that
+are on the device already, so that no input is measured.
+
+Each row has a process of its own, and they take turns, run by run, with one step before each that is not timed: a busy
+machine slows all alike. Trust the ratios of the medians. Processor time (all threads) stands beside the time on the
+clock, since it hardly feels other programs. Spread is the middle half of the runs over their median. Without torch its
+rows are left out, with a line that says so; it is no dependency of the project.
 
 Peak memory is of all that a framework holds while a row's own steps run; TensorFlow and torch tell it of GPUs only.
 """
@@ -16,26 +18,27 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from seg.losses import Combined, CrossEntropy, Dice
-from seg.metrics.confusion import ConfusionMatrix
-from seg.models.unet import unet_layers
-from seg.runs.hardware import start_tensorflow
+from seg.runs.hardware import quiet_stderr, start_tensorflow
 from seg.runs.precision import choose_precision
-from seg.training.segmenter import Segmenter
+
+if TYPE_CHECKING:  # each row imports its own framework
+    import keras
 
 DEPTH = 4
 GIB = 2**30
@@ -55,25 +58,42 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes a C++ compiler")
+    parser.add_argument("--row", choices=tuple(ROWS), help=argparse.SUPPRESS)  # in a process of its own
     arguments = parser.parse_args(argv)
+    if arguments.row:
+        return arguments
     gpus = start_tensorflow()
     arguments.device = arguments.device or ("gpu" if gpus else "cpu")
     if arguments.device == "gpu" and not gpus:
         parser.error("--device gpu: TensorFlow sees no GPU")
-    if arguments.device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
     for name, on_cpu, on_gpu in (("size", 256, 512), ("filters", 32, 64), ("batch", 4, 16), ("steps", 1, 20)):
         if getattr(arguments, name) is None:
             setattr(arguments, name, on_gpu if arguments.device == "gpu" else on_cpu)
     if arguments.size % 2**DEPTH:
         parser.error(f"--size: got {arguments.size}, allowed: multiples of {2**DEPTH}")
-    arguments.policy = choose_precision(arguments.precision, int(arguments.device == "gpu")).policy
+    with quiet_stderr():
+        arguments.precision = choose_precision(arguments.precision, int(arguments.device == "gpu")).policy
     return arguments
 
 
 # --- TensorFlow -------------------------------------------------------------------------------------------------------
+def only_visible(device: str) -> None:
+    """Lets TensorFlow see no GPU where the CPU is asked for, and take a GPU's memory as it needs it."""
+    with quiet_stderr():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    else:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
 def keras_step(model: keras.Model, arguments: argparse.Namespace) -> Step:
     """One step of `fit` on a batch that stays where it is."""
+    import tensorflow as tf
+
     draw = np.random.default_rng(0)
     shape = (arguments.batch, arguments.size, arguments.size)
     images = tf.constant(draw.normal(size=(*shape, 3)).astype(np.float32))
@@ -84,7 +104,15 @@ def keras_step(model: keras.Model, arguments: argparse.Namespace) -> Step:
 
 def ours(arguments: argparse.Namespace) -> Step:
     """As `seg.train` builds and compiles it."""
-    keras.config.set_dtype_policy(arguments.policy)
+    only_visible(arguments.device)
+    import keras
+
+    from seg.losses import Combined, CrossEntropy, Dice
+    from seg.metrics.confusion import ConfusionMatrix
+    from seg.models.unet import unet_layers
+    from seg.training.segmenter import Segmenter
+
+    keras.config.set_dtype_policy(arguments.precision)
     model = Segmenter(*unet_layers(bands=3, num_classes=arguments.classes, depth=DEPTH, base_filters=arguments.filters))
     terms = [(1.0, CrossEntropy(class_weights=[1.0] * arguments.classes)), (1.0, Dice())]
     model.compile(
@@ -99,6 +127,9 @@ def ours(arguments: argparse.Namespace) -> Step:
 
 def plain_keras(arguments: argparse.Namespace) -> Step:
     """The usual code: Keras's layers, its cross-entropy, its defaults."""
+    only_visible(arguments.device)
+    import keras
+
     keras.config.set_dtype_policy("float32")
     layers = keras.layers
 
@@ -127,6 +158,8 @@ def plain_keras(arguments: argparse.Namespace) -> Step:
 
 def tensorflow_peak() -> float:
     """GiB that TensorFlow held at most since it was asked last."""
+    import tensorflow as tf
+
     if not tf.config.list_logical_devices("GPU"):
         return float("nan")
     peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / GIB
@@ -144,7 +177,7 @@ def torch_step(arguments: argparse.Namespace, compiled: bool) -> Step:
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    device, narrow = "cuda" if arguments.device == "gpu" else "cpu", arguments.policy == "mixed_bfloat16"
+    device, narrow = "cuda" if arguments.device == "gpu" else "cpu", arguments.precision == "mixed_bfloat16"
 
     def double(bands: int, filters: int) -> Any:
         pairs = ((bands, filters), (filters, filters))
@@ -208,25 +241,102 @@ def torch_peak() -> float:
     return float(peak)
 
 
+# --- a row in a process of its own ------------------------------------------------------------------------------------
+ROWS: dict[str, tuple[Callable[[argparse.Namespace], Step], Peak]] = {
+    "seg": (ours, tensorflow_peak),
+    "plain Keras": (plain_keras, tensorflow_peak),
+    "plain Keras, oneDNN": (plain_keras, tensorflow_peak),
+    "torch, eager": (partial(torch_step, compiled=False), torch_peak),
+    "torch, compiled": (partial(torch_step, compiled=True), torch_peak),
+}
+
+
+def run_row(arguments: argparse.Namespace) -> None:
+    """Answers on stdout: the seconds of the first step with all that comes before it, and peak GiB; then, for each line
+    on stdin, the seconds and the processor seconds of a step."""
+    build, peak = ROWS[arguments.row]
+    start = time.perf_counter()
+    step = build(arguments)
+    float(step())
+    first = time.perf_counter() - start
+    peak()
+    step(), float(step())
+    print(json.dumps((first, peak())), flush=True)
+    for _ in sys.stdin:
+        float(step())
+        start, before = time.perf_counter(), time.process_time()
+        for _ in range(arguments.steps):
+            loss = step()
+        float(loss)
+        took = time.perf_counter() - start, time.process_time() - before
+        print(json.dumps([seconds / arguments.steps for seconds in took]), flush=True)
+
+
+class Row:
+    """The process of a row."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        options = ("device", "size", "filters", "batch", "classes", "steps", "precision")
+        command = [sys.executable, "-m", "experiments.benchmarks.train_step", "--row", name]
+        command += [f"--{option}={getattr(arguments, option)}" for option in options]
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        self._process = subprocess.Popen(
+            command, env={**ENVIRONMENT, **quiet, **kernels(name)}, stdin=-1, stdout=-1, text=True
+        )
+        answer = self._answer()
+        self.first, self.peak = answer or (float("nan"), float("nan"))
+        self.runs_at_all = answer is not None
+        self.found: list[list[float]] = []
+
+    def run(self) -> None:
+        """One more run."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        if (answer := self._answer()) is not None:
+            self.found.append(answer)
+
+    def end(self) -> None:
+        """Lets the process end."""
+        self._process.communicate()
+
+    def _answer(self) -> list[float] | None:
+        """The next answer; None once the process has ended, which has told on stderr why."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("["):  # other lines are a library's
+                return list(json.loads(line))
+        return None
+
+
+ENVIRONMENT = dict(os.environ)  # before TensorFlow's start adds to it
+
+
+def kernels(row: str) -> dict[str, str]:
+    """What ours asks TensorFlow for, where it runs; elsewhere what the user has."""
+    asked = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    return {"TF_ENABLE_ONEDNN_OPTS": asked} if asked and row in ("seg", "plain Keras, oneDNN") else {}
+
+
 # --- what is measured and printed -------------------------------------------------------------------------------------
-def rows(arguments: argparse.Namespace) -> dict[str, tuple[Callable[[], Step], Peak]]:
-    """How to build each step, by name; ours first."""
-    short = "bf16" if arguments.policy == "mixed_bfloat16" else "float32"
-    found: dict[str, tuple[Callable[[], Step], Peak]] = {
-        f"seg, {short}": (lambda: ours(arguments), tensorflow_peak),
-        "plain Keras, float32": (lambda: plain_keras(arguments), tensorflow_peak),
-    }
+def names(arguments: argparse.Namespace) -> list[str]:
+    """The rows there can be, ours first."""
+    left_out = []
+    if arguments.device == "gpu" or not kernels("seg"):
+        left_out.append("plain Keras, oneDNN")
     if importlib.util.find_spec("torch") is None:
         print("torch is not installed: no rows for it; pip install torch, best into an environment of its own")
-        return found
-    found[f"torch, {short}, eager"] = (lambda: torch_step(arguments, compiled=False), torch_peak)
-    if not arguments.no_compile:
-        found[f"torch, {short}, compiled"] = (lambda: torch_step(arguments, compiled=True), torch_peak)
-    return found
+        left_out += ["torch, eager", "torch, compiled"]
+    if arguments.no_compile:
+        left_out.append("torch, compiled")
+    return [name for name in ROWS if name not in left_out]
 
 
 def machine(device: str) -> str:
     """The chip's name, the cores that may be used and the versions."""
+    import keras
+    import tensorflow as tf
+
     if device == "gpu":
         chip = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])["device_name"]
     else:
@@ -244,62 +354,41 @@ def machine(device: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints the table."""
     arguments = parse_arguments(argv)
-    steps: dict[str, Step] = {}
-    first: dict[str, float] = {}
-    peaks: dict[str, float] = {}
-    found: dict[str, list[tuple[float, float]]] = {}
-    for name, (build, peak) in rows(arguments).items():
-        start = time.perf_counter()
-        try:
-            steps[name] = build()
-            float(steps[name]())
-        except Exception as error:  # torch.compile without a compiler, a row that does not fit the memory
-            print(f"{name}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-            steps.pop(name, None)
-            continue
-        first[name] = time.perf_counter() - start
-        peak()
-        steps[name](), float(steps[name]())
-        found[name], peaks[name] = [], peak()
+    if arguments.row:
+        run_row(arguments)
+        return
+    rows = {name: Row(name, arguments) for name in names(arguments)}
+    rows = {name: row for name, row in rows.items() if row.runs_at_all}
     for _ in range(arguments.runs):
-        for name, step in steps.items():
-            float(step())  # now its library's threads are awake, and those of the one before wait busily no more
-            start, before = time.perf_counter(), time.process_time()
-            for _ in range(arguments.steps):
-                loss = step()
-            float(loss)
-            took = time.perf_counter() - start, time.process_time() - before
-            found[name].append((took[0] / arguments.steps, took[1] / arguments.steps))
+        for row in rows.values():
+            row.run()
+    for row in rows.values():
+        row.end()
     print(machine(arguments.device))
-    print_table(arguments, found, first, peaks)
+    print_table(arguments, rows)
 
 
-def print_table(
-    arguments: argparse.Namespace,
-    found: dict[str, list[tuple[float, float]]],
-    first: dict[str, float],
-    peaks: dict[str, float],
-) -> None:
+def print_table(arguments: argparse.Namespace, rows: dict[str, Row]) -> None:
     """Medians of the runs, and each over ours."""
     size = f"{arguments.batch} x {arguments.size} x {arguments.size} x 3, {arguments.classes} classes"
-    table = Table(title=f"Training step, U-Net {arguments.filters} x depth {DEPTH}, {size}")
+    table = Table(title=f"Training step, U-Net {arguments.filters} x depth {DEPTH}, {size}, {arguments.precision}")
     for column in ("", "images/s", "ms", "CPU ms", "spread", "over seg", "of CPU", "first step, s", "peak GiB"):
         table.add_column(column, justify="right" if column else "left")
-    reference = [statistics.median(column) for column in zip(*next(iter(found.values())), strict=True)]
-    for name, runs in found.items():
-        walls, processors = zip(*runs, strict=True)
+    reference = [statistics.median(column) for column in zip(*next(iter(rows.values())).found, strict=True)]
+    for name, row in rows.items():
+        walls, processors = zip(*row.found, strict=True)
         wall, processor = statistics.median(walls), statistics.median(processors)
         low, _, high = statistics.quantiles(walls, n=4) if len(walls) > 1 else (wall, wall, wall)
         table.add_row(
-            name,
+            f"{name}, float32" if "Keras" in name else name,
             f"{arguments.batch / wall:.2f}",
             f"{wall * 1e3:.0f}",
             f"{processor * 1e3:.0f}",
             f"{(high - low) / wall:.0%}",
             f"{wall / reference[0]:.2f}",
             f"{processor / reference[1]:.2f}",
-            f"{first[name]:.0f}",
-            "" if np.isnan(peaks[name]) else f"{peaks[name]:.1f}",
+            f"{row.first:.0f}",
+            "" if np.isnan(row.peak) else f"{row.peak:.1f}",
         )
     Console(width=120).print(table)
 
