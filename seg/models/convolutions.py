@@ -67,10 +67,12 @@ def _convolved(inputs: Any, kernel: Any) -> Any:
     def convolution(inputs: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
         def gradient(upstream: Any) -> tuple[Any, Any]:
             size, strides = tf.shape(inputs), [1, 1, 1, 1]
-            of_inputs = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=size, filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
-            )
-            return of_inputs, weight_gradient(inputs, upstream)
+            with tf.name_scope("data_gradient"):
+                of_inputs = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=size, filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
+                )
+            with tf.name_scope("weight_gradient"):
+                return of_inputs, weight_gradient(inputs, upstream)
 
         return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradient
 
@@ -83,7 +85,10 @@ def _upconvolved(inputs: Any, kernel: Any) -> Any:
     @tf.custom_gradient
     def upconvolution(inputs: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
         def gradient(upstream: Any) -> tuple[Any, Any]:
-            return tf.nn.conv2d(upstream, kernel, 2, "SAME"), upsampled_weight_gradient(inputs, upstream)
+            with tf.name_scope("data_gradient"):
+                of_inputs = tf.nn.conv2d(upstream, kernel, 2, "SAME")
+            with tf.name_scope("weight_gradient"):
+                return of_inputs, upsampled_weight_gradient(inputs, upstream)
 
         batch, height, width, _ = ops.shape(inputs)
         size = (batch, 2 * height, 2 * width, kernel.shape[2])
@@ -113,7 +118,9 @@ def weight_gradient(inputs: Any, upstream: Any) -> Any:
     shifted = tf.reshape(tf.concat([wide[:, :, 2 - j : 2 - j + width] for j in range(3)], -1), (pixels, 3 * filters))
     used = pixels - 2 * width  # the last two rows of the last image are empty
     products = [tf.matmul(rows[i * width : i * width + used], shifted[:used], transpose_a=True) for i in range(3)]
-    return tf.transpose(tf.reshape(tf.stack(products), (3, channels, 3, filters)), (0, 2, 1, 3))
+    # Not one transposition: oneDNN prepares its own anew in each step.
+    places = [place for product in products for place in tf.split(product, 3, axis=1)]
+    return tf.reshape(tf.stack(places), (3, 3, channels, filters))
 
 
 def upsampled_weight_gradient(inputs: Any, upstream: Any) -> Any:
