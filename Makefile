@@ -82,7 +82,8 @@ schema-check: setup
 check: lint types schema-check test ## Everything a change must pass: lint, types, schema up to date, tests
 
 bench: setup ## Run the benchmarks of experiments/benchmarks, one after the other
-	@set -e; for script in experiments/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in experiments/benchmarks/[a-z]*.py; do name=$$(basename "$$script" .py); echo "== $$name"; \
+	  $(BIN)/python -m "experiments.benchmarks.$$name"; done
 
 lock: setup ## Compute requirements.lock anew from pyproject.toml (needs the network)
 	$(BIN)/python -m pip install --quiet uv

@@ -56,8 +56,11 @@ WARM = {  # glibc: the heap grows in large steps and is never given back, so no 
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(2**28),
 }
+COMPILED = "torch F.cross_entropy, compiled"
 TARGETS = (  # ours, the peer that computes the same, the largest ratio
     ("cross-entropy", "torch F.cross_entropy", 0.30),
+    ("cross-entropy", COMPILED, 0.80),
+    ("cross-entropy", f"{COMPILED}, channels_last", 0.80),
     ("focal", "MONAI FocalLoss", 0.12),
     ("focal", "Keras categorical focal", 0.50),
     ("Dice", "MONAI DiceLoss", 0.35),
@@ -79,10 +82,12 @@ def main() -> None:
         print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
     for shape in [arguments.shape] if arguments.shape else default_shapes(arguments.quick):
-        memory = memory_of_steps(shape, arguments.seed) if keras.backend.backend() == "tensorflow" else {}
+        told = keras.backend.backend() == "tensorflow" and not arguments.no_memory
+        memory = memory_of_steps(shape, arguments.seed) if told else {}
         for allocator in ("default", "warm") if arguments.allocator == "both" else (arguments.allocator,):
             extra = WARM if allocator == "warm" else {}
-            rows = child("times", shape, extra, "--runs", str(arguments.runs), "--seed", str(arguments.seed))
+            options = ["--runs", str(arguments.runs), "--seed", str(arguments.seed)]
+            rows = child("times", shape, extra, *options, *["--compile"] * arguments.compile)
             print(f"\n{shape} float32, {keras.backend.backend()}, allocator {allocator}, seed {arguments.seed}\n")
             print_times(rows, memory)
             print_targets(rows)
@@ -96,6 +101,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="one small shape, to see that all runs")
     parser.add_argument("--allocator", choices=("default", "warm", "both"), default="both")
+    parser.add_argument("--no-memory", action="store_true", help="leave it out: it takes a process for each loss")
+    parser.add_argument("--compile", action="store_true", help="torch's cross-entropy by torch.compile too")
     parser.add_argument("--child", choices=tuple(CHILDREN), help=argparse.SUPPRESS)
     parser.add_argument("--loss", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -235,8 +242,12 @@ def copy_step(logits: np.ndarray) -> Step:
     return run
 
 
-def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dict[str, Step]:
-    """The other packages' losses on logits (N, C, H, W), their own order of axes, on CUDA where ours run on a GPU."""
+def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray, compiled: bool) -> dict[str, Step]:
+    """The other packages' losses on logits (N, C, H, W), their own order of axes, on CUDA where ours run on a GPU.
+
+    With `compiled` also torch's cross-entropy by torch.compile, on these and on the same with the channels last in
+    memory.
+    """
     torch = installed("torch")
     if torch is None:
         return {}
@@ -246,7 +257,7 @@ def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> 
     weight = torch.from_numpy(weights).to(device)
     no_void = torch.where(targets == IGNORE_INDEX, 0, targets)  # for those that know no void: class 0 there
 
-    def step(loss: Loss, targets: Any) -> Step:
+    def step(loss: Loss, targets: Any, inputs: Any = inputs) -> Step:
         def run() -> Any:
             gradient = torch.autograd.grad(loss(inputs, targets), inputs)
             if device == "cuda":
@@ -257,6 +268,10 @@ def torch_steps(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> 
 
     cross_entropy = torch.nn.CrossEntropyLoss(weight=weight, ignore_index=IGNORE_INDEX)
     steps = {"torch F.cross_entropy": step(cross_entropy, targets)}
+    if compiled:
+        last = torch.from_numpy(logits).to(device).permute(0, 3, 1, 2).requires_grad_()
+        for layout, given in (("", inputs), (", channels_last", last)):
+            steps[f"{COMPILED}{layout}"] = step(torch.compile(cross_entropy, dynamic=False), targets, given)
     hot = torch.from_numpy(np.moveaxis(labels[..., None] == np.arange(len(weights)), -1, 1).astype(np.float32))
     binary = torch.nn.BCEWithLogitsLoss(pos_weight=weight[:, None, None])
     steps["torch BCEWithLogitsLoss"] = step(binary, hot.to(device))
@@ -309,7 +324,7 @@ def measure_times(arguments: argparse.Namespace) -> dict[str, tuple[float, float
     losses = {f"seg {name}": loss for name, loss in our_losses(weights).items()} | keras_losses(weights)
     steps = {name: compiled_step(loss, labels, logits) for name, loss in losses.items()}
     steps[COPY] = copy_step(logits)
-    steps |= torch_steps(labels, logits, weights)
+    steps |= torch_steps(labels, logits, weights, arguments.compile)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in steps}
     for step in steps.values():
         step(), step()
