@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,15 +80,14 @@ def events(space: Any) -> Iterator[tuple[str, float]]:
 
 def by_kind(found: Iterator[tuple[str, float]]) -> list[tuple[str, float, int, str]]:
     """Each kind with its milliseconds, its number of events and the name that took longest; the longest kind first."""
-    times: Counter[str] = Counter()
-    numbers: Counter[str] = Counter()
-    names: dict[str, Counter[str]] = {}
+    kinds: dict[str, dict[str, list[float]]] = {}
     for name, milliseconds in found:
-        kind = kind_of(name)
-        times[kind] += milliseconds
-        numbers[kind] += 1
-        names.setdefault(kind, Counter())[name] += milliseconds
-    return [(kind, took, numbers[kind], names[kind].most_common(1)[0][0]) for kind, took in times.most_common()]
+        kinds.setdefault(kind_of(name), {}).setdefault(name, []).append(milliseconds)
+    rows = []
+    for kind, names in kinds.items():
+        number = sum(map(len, names.values()))
+        rows.append((kind, sum(map(sum, names.values())), number, max(names, key=lambda name: sum(names[name]))))
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def kind_of(name: str) -> str:
