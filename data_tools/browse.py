@@ -21,12 +21,12 @@ import numpy as np
 from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from data_tools.checks.findings import KINDS
 from seg.balance.counting import count_file
-from seg.data.files.reading import image_size, is_large, read_values
-from seg.data.files.storage import mask_file, relative_name, write_bytes
+from seg.data.files.reading import image_size, is_large, read_values, stored_blocks
+from seg.data.files.storage import File, mask_file, relative_name, write_bytes
 from seg.data.files.stored import Bands
 from seg.data.files.threads import in_order
-from seg.data.masks.counts import count_pixels, load_fast_counter, mask_pixels
-from seg.data.masks.reading import MaskEncoding, decode_stored, read_mask
+from seg.data.masks.counts import load_fast_counter, mask_pixels
+from seg.data.masks.reading import MaskEncoding, read_mask
 from seg.data.samples.pairs import Sample
 from seg.errors import ConfigError, DataError, run_command
 from seg.labels import LabelSet
@@ -277,14 +277,35 @@ def _image_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, tu
 
 
 def _mask_picture(source: Source, sample: Sample, side: int) -> tuple[bytes, np.ndarray, tuple[int, int]]:
-    """A PNG, of a large raster from a decimated read, the pixels of each class, then void, and the size as stored."""
+    """A PNG, the pixels of each class, then void, and the (height, width) as stored."""
     file, labels = sample.mask, source.labels
     if labels.multi_label or not is_large(file):
         mask = read_mask(file, labels, source.encoding)
         return *_drawn(mask, labels, side), mask.shape[:2]
-    pixels = count_pixels(file, labels, source.encoding)
-    mask = decode_stored(source.encoding.reader(file).read(longest=side), labels, source.encoding).mask
-    return mask_png(mask, labels, side), pixels, image_size(file)
+    return _large_mask(file, source, side)
+
+
+def _large_mask(file: File, source: Source, side: int) -> tuple[bytes, np.ndarray, tuple[int, int]]:
+    """Single pixels of it, all of its pixels counted: block by block, at full resolution. An overview holds classes
+    that the file does not, where it was made by interpolation, as that of a COG is unless told otherwise."""
+    stored, labels = source.encoding.reader(file), source.labels
+    shape = stored.shape
+    rows, columns = (_spread(length, max(1, round(length * side / max(shape)))) for length in shape)
+    small = np.zeros((len(rows), len(columns)), np.uint8)
+    pixels = np.zeros(labels.num_classes + 1, np.int64)
+    for window in stored_blocks(stored):
+        mask = read_mask(file, labels, source.encoding, window)
+        pixels += mask_pixels(np.ascontiguousarray(mask), labels)
+        top, left = (0, 0) if window is None else window[:2]
+        inside = [(where >= start) & (where < start + length)
+                  for where, start, length in zip((rows, columns), (top, left), mask.shape, strict=True)]  # fmt: skip
+        small[np.ix_(*inside)] = mask[np.ix_(rows[inside[0]] - top, columns[inside[1]] - left)]
+    return mask_png(small, labels, side), pixels, shape
+
+
+def _spread(length: int, number: int) -> np.ndarray:
+    """The pixels at the middles of `number` equal parts of an axis."""
+    return (2 * np.arange(number) + 1) * length // (2 * number)
 
 
 def _drawn(mask: np.ndarray, labels: LabelSet, side: int) -> tuple[bytes, np.ndarray]:

@@ -222,7 +222,7 @@ def _config_source(arguments: argparse.Namespace) -> Source:
         split: [sample.mask for sample in found] for split, found in config.samples().items()
     }
     root = Path(config.data.root)
-    return Source(splits, root, str(root.resolve()), config.labels.label_set(), config.labels.mask_encoding())
+    return Source(splits, root, str(root.resolve()), config.labels.label_set(), config.counted_encoding())
 
 
 class _Rate(ProgressColumn):

@@ -241,7 +241,7 @@ def build_model(
     keras.config.set_dtype_policy(precision.policy)
     keras.utils.set_random_seed(config.seed)
     with devices.strategy.scope():
-        confusion = config.labels.confusion()
+        confusion = config.labels.confusion(labelled_only=config.input.resize is not None)
         model = Segmenter(*config.build_model())
         parameters = model.count_params()  # before the average's are among them
         model.compile(
@@ -383,7 +383,9 @@ def report(run: RunDir, splits: Splits, confusion: ConfusionMatrix) -> None:
     from seg.metrics.iou import scores
 
     matrix = keras.ops.convert_to_numpy(confusion.matrix)
-    console.print(scores_table(scores(matrix), confusion.class_names, title="validation, best epoch"))
+    console.print(
+        scores_table(scores(matrix, confusion.labelled_only), confusion.class_names, title="validation, best epoch")
+    )
     console.print(f"watch    tensorboard --logdir {run.path.parent}")
     if "test" in splits:
         console.print(f"test     python -m seg.evaluate {run.path} --split test")

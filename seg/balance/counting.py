@@ -44,7 +44,7 @@ def count_file(mask: File, labels: LabelSet, encoding: MaskEncoding) -> tuple[np
     """
     if not labels.multi_label:
         return count_pixels_and_snapped(mask, labels, encoding)
-    absent, present, void = count_planes(mask, labels).T
+    absent, present, void = count_planes(mask, labels, encoding).T
     return np.concatenate([present, absent, void]), 0
 
 
@@ -206,6 +206,7 @@ def _count_file(
         return known
     if with_components:
         decoded, snapped = read_mask_and_snapped(mask, labels, encoding)
+        decoded = encoding.as_seen(decoded)
         areas = tuple(area_counts(areas) for areas in components(decoded, labels.num_classes))
         counted = FileCounts(state.size, mask_pixels(decoded, labels), areas, snapped)
     else:

@@ -73,7 +73,7 @@ def count_pairs(
         by_window = encoding.reader(mask_file).block is not None
         stored, snapped = (None, 0) if by_window else read_mask_and_snapped(mask_file, labels, encoding)
         counts = np.zeros(3 * labels.num_classes if labels.multi_label else labels.num_classes + 1, np.int64)
-        for window in stored_blocks(reader(sample.image)):
+        for window in (None,) if encoding.whole else stored_blocks(reader(sample.image)):
             values, missing = read_values(sample.image, bands, window, nodata)
             if stored is not None:
                 mask = _part(stored, window)
@@ -88,7 +88,7 @@ def count_pairs(
                 mask = mask.copy()
                 mask[missing.all(axis=2)] = labels.ignore_index
             if not labels.multi_label:  # whose classes are not counted here
-                counts += mask_pixels(np.ascontiguousarray(mask), labels)
+                counts += mask_pixels(encoding.as_seen(np.ascontiguousarray(mask)), labels)
             if bands_counter is not None:
                 bands_counter.add(index, sample.image, values, valid)
         return counts, snapped

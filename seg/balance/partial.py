@@ -40,7 +40,7 @@ def completed(counts: ClassCounts, masks: Sequence[File], labels: LabelSet, enco
     partly = [mask for mask in masks if isinstance(mask, LimitedMask) and mask.annotated is not None]
 
     def of_sets(mask: File) -> np.ndarray:
-        return value_counts(read_mask(mask, labels, encoding))[list(labels.codes)]
+        return value_counts(encoding.as_seen(read_mask(mask, labels, encoding)))[list(labels.codes)]
 
     sets = sum(in_order(of_sets, partly, os.cpu_count() or 1), np.zeros(len(labels.codes), np.int64))
     pixels = shared_out(counts.pixel_counts, sets, [classes for _, classes in labels.sets])

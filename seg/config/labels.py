@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -13,8 +12,6 @@ from seg.labels import MAX_CLASSES, Colour, LabelSet, distinct_colours, label_pr
 from seg.section import Channel, Problem, Section
 
 if TYPE_CHECKING:
-    from seg.balance import ClassCounts
-    from seg.data.files.storage import File
     from seg.data.masks.encodings import MaskEncoding
     from seg.metrics.confusion import ConfusionMatrix
 
@@ -74,25 +71,17 @@ class Labels(Section):
             return stored
         return MergedEncoding(stored, self.stored_label_set(), self.merged_indices())
 
-    def count(self, masks: Sequence[File], root: Path, progress: Callable[[int, int], None]) -> ClassCounts:
-        """Counts masks, whose names are relative to `root`; `progress` is told the masks and pixels done so far.
-
-        Raises:
-            DataError: A mask is broken or holds a value that is no class.
-        """
-        from seg.balance import count_masks
-        from seg.balance.partial import completed
-
-        labels, encoding = self.label_set(), self.mask_encoding()
-        counts = count_masks(masks, labels, encoding, root=root, progress=progress)
-        return completed(counts, masks, labels, encoding)
-
-    def confusion(self) -> ConfusionMatrix:
+    def confusion(self, labelled_only: bool = False) -> ConfusionMatrix:
         """The metric: what `seg.metrics.iou.scores` takes, summed over batches."""
         from seg.metrics.confusion import ConfusionMatrix
 
-        sets = self.label_set().sets
-        return ConfusionMatrix(self.class_names, self.ignore_index, multi_label=self.multi_label, sets=sets)
+        return ConfusionMatrix(
+            self.class_names,
+            self.ignore_index,
+            multi_label=self.multi_label,
+            sets=self.label_set().sets,
+            labelled_only=labelled_only,
+        )
 
     # --- merging ------------------------------------------------------------------------------------------------------
     def merged_indices(self) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from seg.data.batches.pixel_cache import PixelCache
     from seg.data.batches.shares import Share
+    from seg.data.masks.encodings import MaskEncoding
     from seg.data.samples.pairs import Sample, Splits
     from seg.data.sampling.sampler import Sampler as DrawingSampler
     from seg.data.views.band_statistics import BandStatistics
@@ -104,6 +105,13 @@ class Config(Section):
             pairs.check_pairs(members)
         pairs.check_sizes(splits, self.labels.mask_encoding())
         return splits
+
+    def counted_encoding(self) -> MaskEncoding:
+        """How mask files are read to be counted: at the size of `input.resize`, at which they are trained."""
+        from seg.data.masks.sized import SizedEncoding
+
+        stored = self.labels.mask_encoding()
+        return stored if self.input.resize is None else SizedEncoding(stored, self.input.resize)
 
     def build_augmentation(self) -> Augmentation:
         """The random changes of training images, the crop among them."""

@@ -84,7 +84,7 @@ class Subject:
         samples, val = splits[settings.split], splits.get("val", [])
         if counts is None:
             masks = [sample.mask for sample in samples]
-            labels, encoding = config.labels.label_set(), config.labels.mask_encoding()
+            labels, encoding = config.labels.label_set(), config.counted_encoding()
             counts = count_masks(masks, labels, encoding, root=Path(config.data.root))
             counts = completed(counts, masks, labels, encoding)
         by_class = None if weights is None else np.array([weights[name] for name in config.labels.class_names])

@@ -13,6 +13,7 @@ import keras
 
 from seg.losses.overlap import ABSENT, REDUCTIONS, check_smooth
 from seg.losses.pixels import Tensor, check_choice
+from seg.losses.probabilities import refuse_probabilities
 from seg.losses.replicas import num_replicas
 
 ClassWeights = Sequence[float] | Mapping[int, float]  # by position, or by class index
@@ -33,12 +34,18 @@ class SegmentationLoss(keras.losses.Loss):
     def __init__(self, name: str) -> None:
         # Each loss reduces itself: Keras's reductions know neither void pixels nor the denominator rule.
         super().__init__(name=name, reduction=None, dtype="float32")
+        self._looked_at = False
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The scalar float32 loss, divided by the number of replicas under `tf.distribute`.
 
         Replaces Keras's `__call__`, which casts labels to float32 and leaves scalar losses unscaled.
+
+        Raises:
+            ValueError: `y_pred` are probabilities, see `seg.losses.probabilities`.
         """
+        refuse_probabilities(y_pred, self.name, first=not self._looked_at)
+        self._looked_at = True
         with keras.name_scope(self.name):
             return self.call(y_true, y_pred, sample_weight) / num_replicas()
 

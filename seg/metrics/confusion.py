@@ -30,6 +30,14 @@ class ConfusionMatrix(keras.metrics.Metric):
         unknown: int64, pixels (or entries) whose label is neither a class (0 or 1) nor `ignore_index`. The data layer
             refuses such labels; should one come another way, every result is NaN instead of a score of the others.
 
+    Args:
+        class_names: The classes.
+        ignore_index: The label of void.
+        name: In logs.
+        multi_label: Whether classes may overlap.
+        labelled_only: A class without a labelled pixel has no IoU, whatever is predicted: where a resize may leave
+            nothing of it.
+
     Raises:
         ValueError: Fewer than 2 class names, with `multi_label` none, or repeated ones.
         ConfigError: The backend has no int64, so that counts could wrap (JAX by default).
@@ -42,9 +50,10 @@ class ConfusionMatrix(keras.metrics.Metric):
         name: str = "confusion",
         multi_label: bool = False,
         sets: Sequence[tuple[int, Sequence[int]]] = (),
+        labelled_only: bool = False,
     ) -> None:
         super().__init__(name=name, dtype="float32")
-        self.class_names = tuple(class_names)
+        self.class_names, self.labelled_only = tuple(class_names), labelled_only
         self.ignore_index, self.multi_label = ignore_index, multi_label
         self.sets = tuple((int(label), tuple(classes)) for label, classes in sets)
         size = len(self.class_names)
@@ -98,16 +107,21 @@ class ConfusionMatrix(keras.metrics.Metric):
     def result(self) -> dict[str, Tensor]:
         """`mean_iou` and `iou/<class name>`, scalar float32.
 
-        A class absent from labels and predictions is NaN and leaves the mean, which is NaN when no class is left.
+        A class absent from labels and predictions is NaN and leaves the mean, which is NaN when no class is left; with
+        `labelled_only` a class absent from the labels is.
         """
         matrix = ops.convert_to_tensor(self.matrix)
         if self.multi_label:
             true_positives = matrix[:, 1, 1]
             union = ops.sum(matrix, axis=(1, 2)) - matrix[:, 0, 0]
+            labelled = ops.sum(matrix[:, 1], axis=1)
         else:
             known = matrix[: len(self.class_names)]
             true_positives = ops.diagonal(known)
-            union = ops.sum(matrix, axis=0) + ops.sum(known, axis=1) - true_positives
+            labelled = ops.sum(known, axis=1)
+            union = ops.sum(matrix, axis=0) + labelled - true_positives
+        if self.labelled_only:
+            union = ops.where(labelled > 0, union, 0)
         return iou_results(self.class_names, true_positives, union, ops.convert_to_tensor(self.unknown))
 
     def get_config(self) -> dict[str, Any]:
@@ -118,6 +132,7 @@ class ConfusionMatrix(keras.metrics.Metric):
             "name": self.name,
             "multi_label": self.multi_label,
             "sets": [[label, list(classes)] for label, classes in self.sets],
+            "labelled_only": self.labelled_only,
         }
 
 

@@ -42,13 +42,15 @@ class Scores:
     frequency_weighted_iou: float
 
 
-def scores(matrix: np.ndarray) -> Scores:
+def scores(matrix: np.ndarray, labelled_only: bool = False) -> Scores:
     """The scores of a confusion matrix (C, C) of integers, rows = labels, columns = predictions. One more row, (C + 1,
     C), holds false alarms where the label is not known, only that it is not the predicted class.
 
     Of classes that may overlap it takes the matrices (K, 2, 2) of (absent, present), a class each. Then `support` is
     the pixels where a class is present, and `pixel_accuracy` the share of the valid entries (pixel, class) that are
     predicted right.
+
+    With `labelled_only` a class without a labelled pixel has no score, as in `seg.metrics.confusion.ConfusionMatrix`.
 
     Raises:
         ValueError: The matrix has another shape, is not of integers, or has a negative count.
@@ -61,6 +63,10 @@ def scores(matrix: np.ndarray) -> Scores:
         raise ValueError("matrix: got a negative count, allowed: 0 or more")
     sums = matrix_sums(matrix)
     found = score_sums(sums)
+    if labelled_only:  # as if it were never predicted
+        never = sums.copy()
+        never[sums[:, 1] == 0, 2] = 0
+        found = score_sums(never) | {"pixel_accuracy": found["pixel_accuracy"]}
     return Scores(
         iou=found["iou"],
         dice=found["dice"],

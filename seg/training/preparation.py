@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from seg.balance import ClassCounts, fingerprint_files
+from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.balance.pairs import count_pairs, fingerprint_pairs
+from seg.balance.partial import completed
 from seg.config import Config
 from seg.data.samples.pairs import Sample
 from seg.data.views.band_statistics import BandStatistics
@@ -18,6 +19,8 @@ from seg.errors import DataError
 from seg.progress import progress_bar
 from seg.runs.run_dir import RunDir
 from seg.training.sampling import Sampling, sampling, sampling_warnings
+
+KEPT_SHARE = 0.9  # of the images that hold a class; a resize that leaves more is not worth a warning
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Preparation:
         statistics: Of the bands of the training images, where values are normalised by them.
         sampling: The configured sampler, and what it makes the training see.
         weights: (C,) float64 class weights, or pos_weight of classes that may overlap.
+        stored_images: (C,) int64: masks that hold each class before `input.resize`; None where nothing is resized, or
+            a resumed run has the counts.
     """
 
     counts: ClassCounts
     statistics: BandStatistics | None
     sampling: Sampling | None
     weights: np.ndarray
+    stored_images: np.ndarray | None = None
 
     @property
     def shown_counts(self) -> ClassCounts:
@@ -86,7 +92,20 @@ class Preparation:
         if config.class_weights.online is not None:
             lines.append("the loss's class weights follow the batches; the table's are those of all masks")
         warnings = config.class_weights.warnings(self.shown_counts, self.weights)
-        return lines + [f"warning: {warning}" for warning in [*warnings, *sampling_warnings(config)]]
+        return lines + [
+            f"warning: {warning}" for warning in [*self._resize_warnings(config), *warnings, *sampling_warnings(config)]
+        ]
+
+    def _resize_warnings(self, config: Config) -> list[str]:
+        """A sentence on the classes that `input.resize` takes from images."""
+        if self.stored_images is None or config.input.resize is None:
+            return []
+        found = zip(self.counts.names, self.stored_images.tolist(), self.counts.image_counts.tolist(), strict=True)
+        lost = [f"'{name}' is in {before} images, in {now} after it" for name, before, now in found
+                if now <= KEPT_SHARE * before and now < before]  # fmt: skip
+        size = " x ".join(map(str, config.input.resize))
+        told = f"input.resize to {size} (height x width) leaves nothing of small objects"
+        return [f"{told}: {'; '.join(lost)}"] if lost else []
 
 
 def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Preparation:
@@ -95,11 +114,20 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
     Raises:
         DataError: A file or a stored artefact is at fault.
     """
+    known = run.counts.exists()
     counts, statistics = count_training(config, run, samples, console)
+    stored = None if known or config.input.resize is None else _images_as_stored(config, samples)
     drawn = sample_rare_classes(config, run, samples, console)
     # What a sampler draws of classes that were annotated in some samples only is not known: all masks' shares hold.
     shown = counts if config.labels.partial else _shown(counts, drawn)
-    return Preparation(counts, statistics, drawn, config.class_weights.build(shown))
+    return Preparation(counts, statistics, drawn, config.class_weights.build(shown), stored)
+
+
+def _images_as_stored(config: Config, samples: Sequence[Sample]) -> np.ndarray:
+    """(C,) int64: training masks that hold each class as the files are."""
+    masks = [sample.mask for sample in samples]
+    read = (config.labels.label_set(), config.labels.mask_encoding())
+    return count_masks(masks, *read, root=Path(config.data.root)).image_counts
 
 
 def _shown(counts: ClassCounts, sampling: Sampling | None) -> ClassCounts:
@@ -131,7 +159,7 @@ def count_training(
         counts, statistics = count_pairs(
             samples,
             config.labels.label_set(),
-            config.labels.mask_encoding(),
+            config.counted_encoding(),
             root=root,
             bands=config.input.bands,
             nodata=config.input.nodata,
@@ -145,7 +173,7 @@ def count_training(
 def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> ClassCounts:
     """The class counts of the training masks: read from an artefact (the config's, or a resumed run's) if it is of
     just these masks, else counted."""
-    labels, encoding, root = config.labels.label_set(), config.labels.mask_encoding(), Path(config.data.root)
+    labels, encoding, root = config.labels.label_set(), config.counted_encoding(), Path(config.data.root)
     masks = [sample.mask for sample in samples]
     artefact = run.counts if run.counts.exists() else config.class_weights.counts
     if artefact is not None:
@@ -159,7 +187,10 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], consol
         return counts
     with progress_bar(console) as bar:
         task = bar.add_task("counting classes", total=len(masks))
-        return config.labels.count(masks, root, lambda done, _: bar.update(task, completed=done))
+        counts = count_masks(
+            masks, labels, encoding, root=root, progress=lambda done, _: bar.update(task, completed=done)
+        )
+    return completed(counts, masks, labels, encoding)
 
 
 def sample_rare_classes(config: Config, run: RunDir, samples: Sequence[Sample], console: Console) -> Sampling | None:

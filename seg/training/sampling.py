@@ -147,7 +147,7 @@ def _index(
     index = index_masks(
         masks,
         config.labels.label_set(),
-        config.labels.mask_encoding(),
+        config.counted_encoding(),
         locate=locate,
         workers=config.training.workers,
         progress=progress and progress("locating classes"),

@@ -19,6 +19,7 @@ import seg.models.blocks  # noqa: F401 - registers the layers that a saved model
 from seg.errors import DataError
 from seg.losses.combined import Combined
 from seg.losses.online_weights import OnlineClassWeights
+from seg.losses.probabilities import refuse_activation
 from seg.losses.replicas import apart, num_replicas, sum_over_replicas
 from seg.optimization.clipping import check_clip, clipped
 from seg.optimization.weight_average import WeightAverage
@@ -135,6 +136,7 @@ class Segmenter(keras.Model):
             sample_weight: Pixel weights (N, H, W) for the terms that take them, or None.
             training: Whether a gradient will be taken.
         """
+        refuse_activation(y_pred, self.loss.name)
         given = (y, y_pred, sample_weight, self._class_weights(y, training))
         if training:
             total, values = self._training_loss(*given)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 import seg.data.files.reading
@@ -21,6 +22,7 @@ from data_tools.scenes.scene import SCENE_LABELS, write_scenes
 from seg.balance import collect_statistics
 from seg.data.masks.planes import MultiLabelEncoding, count_planes, write_planes
 from seg.data.masks.reading import IndexEncoding, read_mask
+from seg.labels import LabelSet
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +267,12 @@ def test_rasters_of_four_bands(tmp_path, write_raster, monkeypatch, large):
     if large:
         monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
         whole = browse.read_mask
-        monkeypatch.setattr(browse, "read_mask", lambda *arguments: pytest.fail(f"read whole: {whole}"))
+
+        def by_blocks(*arguments):
+            assert len(arguments) == 4 and arguments[3] is not None, "read whole"
+            return whole(*arguments)
+
+        monkeypatch.setattr(browse, "read_mask", by_blocks)
     image = np.full((128, 160, 4), 1000, np.uint16)
     image[:, 80:] = 5000
     mask = np.zeros((128, 160), np.uint8)
@@ -314,3 +321,26 @@ def test_slices_of_a_stack(tmp_path):
     assert pictures(tmp_path / "s.html")["i0"].shape[:2] == (40, 50)
     (tmp_path / "masks/val/a.tif").write_bytes(b"none")
     assert run(tmp_path, tmp_path / "s.html") == names[:3]
+
+
+def test_a_large_label_raster_is_shown_without_its_interpolated_overviews(tmp_path, write_raster, monkeypatch):
+    """Rows of classes 0 and 2, whose average is 1: a class that the file does not hold."""
+    monkeypatch.setattr(seg.data.files.reading, "LARGE_PIXELS", 64 * 64)
+    mask = np.zeros((256, 256), np.uint8)
+    mask[::2] = 2
+    for split in ("train", "val"):
+        write_raster(tmp_path / f"images/{split}/a.tif", np.ones((256, 256, 4), np.uint16))
+        path = write_raster(tmp_path / f"masks/{split}/a.tif", mask)
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews([2, 4, 8], rasterio.enums.Resampling.average)
+    labels = LabelSet.from_names(("ground", "water", "roof"))
+    source = browse.Source(tmp_path, [], labels, IndexEncoding(), 4, "test")
+    with rasterio.open(path) as file:
+        assert 1 in file.read(1, out_shape=(64, 64))  # what GDAL takes for a small picture
+    png, pixels, size = browse._large_mask(path, source, 60)
+    shown = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert shown.shape[:2] == (60, 60) and len({tuple(colour) for colour in shown.reshape(-1, 4).tolist()}) == 2
+    assert pixels.tolist() == [128 * 256, 0, 128 * 256, 0] and size == (256, 256)
+    small = IndexEncoding().reader(path).read(longest=60).values
+    assert small.shape == (52, 52) and set(np.unique(small)) <= {0, 2}
+    np.testing.assert_array_equal(small, mask[::5, ::5])

@@ -131,7 +131,8 @@ def test_fit_save_and_load(tmp_path, jit_compile):
 
 def test_configuration_is_plain():
     config = ConfusionMatrix(NAMES, ignore_index=9, name="counts").get_config()
-    assert config == {"class_names": list(NAMES), "ignore_index": 9, "name": "counts", "multi_label": False, "sets": []}
+    assert config == {"class_names": list(NAMES), "ignore_index": 9, "name": "counts", "multi_label": False, "sets": [],
+                      "labelled_only": False}  # fmt: skip
     assert ConfusionMatrix.from_config(config).get_config() == config
 
 
@@ -158,3 +159,21 @@ def test_messages():
         metric.update_state(labels, logits[..., :2])
     with pytest.raises(ValueError, match=r"got shapes \(2, 5, 7, 1\) and \(2, 5, 7, 3\)"):
         metric.update_state(labels[..., None], logits)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_class_without_a_label_has_no_iou_where_that_is_asked(multi_label: bool) -> None:
+    """Predicted once, never labelled: 0 by definition, and nothing to say of a class that a resize took away."""
+    metric = ConfusionMatrix(("a", "b", "c"), multi_label=multi_label, labelled_only=True)
+    plain = ConfusionMatrix(("a", "b", "c"), multi_label=multi_label)
+    labels, predicted = np.array([[[0, 1, 1]]]), np.array([[[0, 1, 2]]])
+    logits = np.where(np.eye(3)[predicted] > 0, 5.0, -5.0).astype(np.float32)
+    for one in (metric, plain):
+        one.update_state(np.eye(3, dtype=np.int64)[labels] if multi_label else labels, logits)
+    own, other = ({key: float(value) for key, value in one.result().items()} for one in (metric, plain))
+    assert np.isnan(own["iou/c"]) and own["mean_iou"] == 0.75  # of 1 and 1/2
+    assert other["iou/c"] == 0 and other["mean_iou"] == 0.5
+    matrix = np.asarray(metric.matrix)
+    assert (scores(matrix, True).num_averaged, scores(matrix).num_averaged) == (2, 3)
+    assert scores(matrix, True).mean_iou == 0.75 and np.isnan(scores(matrix, True).precision[2])
+    assert scores(matrix, True).pixel_accuracy == scores(matrix).pixel_accuracy

@@ -21,7 +21,7 @@ from seg.data.views.clip import Clip
 from seg.data.views.preprocessing import ValueRange
 from seg.errors import DataError
 from seg.runs.run_dir import RunDir
-from seg.training.preparation import count_training
+from seg.training.preparation import count_training, prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 NAMES = ["ground", "road", "tree"]
@@ -165,3 +165,31 @@ def test_images_are_looked_into_only_where_pixels_may_be_missing(
     assert masks_alone.pixel_counts.sum() > counts.pixel_counts.sum()
     run = RunDir.new(rasters / "run", made)
     assert run.band_statistics() is None
+
+
+def test_counts_and_weights_are_of_the_size_that_is_trained(tmp_path: Path) -> None:
+    """Dots of 2 x 2 pixels in three images, of which a resize to a quarter leaves one."""
+    for k, place in enumerate((2, 4, 4)):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:, 16:] = 1
+        mask[place : place + 2, place : place + 2] = 2
+        for split in ("train", "val"):
+            (tmp_path / "masks" / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / split).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "masks" / split / f"{k}{split}.png"), mask)
+            cv2.imwrite(str(tmp_path / "images" / split / f"{k}{split}.png"), np.full((32, 32, 3), k, np.uint8))
+    resized = config(tmp_path, input={"resize": [8, 8]})
+    prepared = prepare(resized, RunDir(tmp_path / "run"), resized.samples()["train"], console)
+    assert prepared.counts.pixel_counts.tolist() == [95, 96, 1]
+    told = [line for line in prepared.remarks(resized) if "input.resize" in line]
+    assert told == [
+        "warning: input.resize to 8 x 8 (height x width) leaves nothing of small objects: 'tree' is in 3 images, in 1 "
+        "after it"
+    ]
+    plain = config(tmp_path)
+    as_stored = prepare(plain, RunDir(tmp_path / "other"), plain.samples()["train"], console)
+    assert as_stored.counts.pixel_counts.tolist() == [1524, 1536, 12]
+    as_stored.counts.save(tmp_path / "counts.json")
+    other = config(tmp_path, input={"resize": [8, 8]}, class_weights={"counts": str(tmp_path / "counts.json")})
+    with pytest.raises(DataError, match=r"counts\.json: .*encoding: got index, expected index, resized to 8 x 8"):
+        prepare(other, RunDir(tmp_path / "run"), other.samples()["train"], console)

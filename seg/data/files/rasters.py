@@ -103,7 +103,7 @@ class Raster:
         return None if self.facts.picture or self.facts.refusal else self.header.block
 
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
-        """As `seg.data.files.stored.Reader.read`; `longest` takes an overview where the file has one.
+        """As `seg.data.files.stored.Reader.read`; `longest` takes an overview where the file has one, of an image.
 
         Raises:
             DataError: The file is broken, turned, of several pages, lacks a band, or holds values of another type.
@@ -180,7 +180,8 @@ def read_dataset(
     header = _header(dataset)
     _check_dtypes(file, dataset, bands is None)
     numbers = _mask_bands(file, header) if bands is None else _band_numbers(file, header, bands, picture)
-    area, size = _area(file, header, window, len(numbers), longest)
+    # Overviews of labels may be interpolated, and then hold classes that the file does not.
+    area, size = _area(file, header, window, len(numbers), None if bands is None else longest)
     check_blocks(file, dataset, area, numbers, lambda part: _opacity(dataset, part, (part.height, part.width), numbers))
     values = dataset.read(numbers, window=area, out_shape=(len(numbers), *size))
     if bands is not None:
@@ -195,7 +196,7 @@ def read_dataset(
     bits = int(own.get("NBITS", values.dtype.itemsize * 8))
     if 1 < bits < 8 and rasterio_module().enums.ColorInterp.palette in dataset.colorinterp:  # indices, no shades
         bits = 8
-    return Stored(
+    stored = Stored(
         file,
         values[..., 0] if bands is None and len(numbers) == 1 else values,
         format="TIFF" if picture else "raster",
@@ -206,6 +207,7 @@ def read_dataset(
         valid=None if opacity is None or opacity.all() else opacity != 0,
         white_is_zero=values.dtype.kind == "u" and "MINISWHITE" in structure,
     )
+    return stored.part(None, longest) if bands is None and window is None else stored
 
 
 def _opacity(dataset: Any, area: Any, size: tuple[int, int], numbers: Sequence[int]) -> np.ndarray | None:

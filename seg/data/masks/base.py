@@ -57,6 +57,15 @@ class Encoding:
         """As in a configuration."""
         raise NotImplementedError
 
+    def as_seen(self, mask: np.ndarray) -> np.ndarray:
+        """What is counted of a decoded mask (h, w) or (h, w, K): all of it, as it is."""
+        return mask
+
+    @property
+    def whole(self) -> bool:
+        """Whether `as_seen` takes whole masks only, so that a large one is not counted by blocks."""
+        return False
+
     @property
     def histogram(self) -> str | None:
         """The kind of PNG, "gray" or "palette", whose histogram tells its classes; None where pixels are looked at."""

@@ -69,9 +69,9 @@ def count_pixels_and_snapped(file: File, labels: LabelSet, encoding: MaskEncodin
     if counts is not None:
         return counts, 0
     counts, snapped = np.zeros(labels.num_classes + 1, np.int64), 0
-    for window in stored_blocks(source):
+    for window in (None,) if encoding.whole else stored_blocks(source):
         found = decode_stored(source.read(window), labels, encoding)
-        counts += mask_pixels(found.mask, labels)
+        counts += mask_pixels(encoding.as_seen(found.mask), labels)
         snapped += found.snapped
     return counts, snapped
 

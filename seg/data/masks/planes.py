@@ -57,19 +57,22 @@ class MultiLabelEncoding(Encoding):
         return planes_file(mask)
 
 
-def count_planes(file: File, labels: LabelSet) -> np.ndarray:
-    """(K, 3) int64: of each class the pixels where it is absent, present and not labelled.
+def count_planes(file: File, labels: LabelSet, encoding: Encoding | None = None) -> np.ndarray:
+    """(K, 3) int64: of each class the pixels where it is absent, present and not labelled; counted as `encoding`, a
+    `MultiLabelEncoding` or one that wraps it, says.
 
     Raises:
         DataError: The file is not read, or holds an unknown value.
     """
-    stored = MultiLabelEncoding().reader(file).read()
+    encoding = encoding or MultiLabelEncoding()
+    stored = encoding.reader(file).read()
     planes, void = _checked_planes(stored, labels), stored.void()
     if void is not None:
         planes = [np.where(void, np.uint8(labels.ignore_index), plane) for plane in planes]
     if stored.annotated is not None:
         whole = np.full_like(planes[0], labels.ignore_index)
         planes = [p if n in stored.annotated else whole for p, n in zip(planes, labels.names, strict=True)]
+    planes = [encoding.as_seen(plane) for plane in planes]
     present = np.array([cv2.countNonZero(cv2.inRange(plane, 1, 1)) for plane in planes], np.int64)
     labelled = np.array([cv2.countNonZero(cv2.inRange(plane, 0, 1)) for plane in planes], np.int64)
     return np.stack([labelled - present, present, planes[0].size - labelled], axis=1)

@@ -33,7 +33,7 @@ class MaskIndex:
 
     Attributes:
         shapes: (N, 2) int64: (height, width) of each mask.
-        pixels: (N, C + 1) int64: pixels of each class, then void pixels.
+        pixels: (N, C + 1) int64: pixels of each class, then void pixels, at the size at which the masks are counted.
         located: (L,) int64: the classes whose pixels are located.
         starts: (L * N + 1,) int64: where in `positions` those of class located[k] in mask n begin, at k * N + n.
         positions: uint32: row * width + column of pixels. All pixels of the class in the mask if there are at most
@@ -110,7 +110,7 @@ def index_masks(
         if decoded.size >= 2**32:
             raise DataError(f"{mask}: has {decoded.size} pixels, allowed for a sampler: fewer than 2^32")
         places = [_positions(decoded, label) for label in located]
-        return decoded.shape, mask_pixels(decoded, labels), places
+        return decoded.shape, mask_pixels(encoding.as_seen(decoded), labels), places
 
     found = []
     for result in in_order(one, masks, workers or os.cpu_count() or 1):
