@@ -58,10 +58,8 @@ class Training(Section):
     nonfinite_limit: Annotated[int, Field(ge=1, le=20)] | None = Field(
         None, description=f"how often a run goes back before it gives up; left out: {HALVINGS}"
     )
-    distribution: Literal["none", "mirrored", "multiworker"] = Field(
-        "none",
-        description="devices that share a batch: one; all GPUs of this machine; those of the processes in TF_CONFIG, "
-        "which seg.launch starts",
+    distribution: Literal["none", "mirrored"] = Field(
+        "none", description="mirrored: all GPUs of this machine share each batch (docs/scale.md)"
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from seg.data.batches.shares import ALL, Share
 from seg.errors import ConfigError
 
-Distribution = Literal["none", "mirrored", "multiworker"]
+Distribution = Literal["none", "mirrored"]
 
 
 @dataclass(frozen=True)

@@ -261,8 +261,8 @@ def test_a_value_that_is_wrong_by_itself(tmp_path: Path, override: str, problem:
             "training.ema: works on one device; allowed with distribution 'mirrored': leave it out",
         ),
         (
-            "training={epochs: 3, batch_size: 2, distribution: multiworker, accumulation: 2}",
-            "training.accumulation: works on one device; allowed with distribution 'multiworker': leave it out",
+            "training={epochs: 3, batch_size: 2, distribution: mirrored, accumulation: 2}",
+            "training.accumulation: works on one device; allowed with distribution 'mirrored': leave it out",
         ),
         ("loss=[{name: dice}, {name: dice}]", "loss: 'dice' stands twice, allowed: each term once"),
     ],

@@ -22,6 +22,7 @@ import keras
 
 from seg.losses import BinaryCrossEntropy, Combined, CrossEntropy, Dice, Focal, GeneralisedDice, Lovasz
 from seg.losses import Dice, Tversky
+from seg.losses.replicas import assign_total
 from seg.training.segmenter import Segmenter
 
 W = [0.5, 1.0, 2.0, 4.0]
@@ -96,6 +97,12 @@ one = trained(tf.distribute.get_strategy(), (images, labels))
 two = trained(strategy, (part(images), part(labels)))
 for expected, found in zip(one, two):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)  # the same, over two steps
+
+# A metric's value, put back in the middle of an epoch: 7 / 2 to each replica would make 6 of it.
+with strategy.scope():
+    total = keras.metrics.Metric().add_variable((), "zeros", dtype="int64")
+assign_total(total, np.int64(7))
+assert int(total.value) == 7
 print("all equal")
 """
 
