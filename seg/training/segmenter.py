@@ -241,6 +241,21 @@ class Segmenter(keras.Model):
         """Whether it was made in the scope of a `tf.distribute` strategy, which only TensorFlow's models note."""
         return getattr(self, "_distribute_strategy", None) is not None
 
+    def test_step(self, *args: Any) -> dict[str, Any]:
+        """As Keras's; of several devices one may have no image in the last round."""
+        if not self._is_distributed:
+            return super().test_step(*args)
+        import tensorflow as tf
+
+        images, labels, pixel_weights = keras.utils.unpack_x_y_sample_weight(args[0])
+        number = tf.shape(images)[0]
+        # oneDNN's fused convolutions fail on batches of no images: then one is computed and left out.
+        filled = tf.pad(images, [[0, tf.maximum(0, 1 - number)], [0, 0], [0, 0], [0, 0]])
+        logits = self(filled, training=False)[:number]
+        loss = self.compute_loss(images, labels, logits, pixel_weights, training=False)
+        self._loss_tracker.update_state(loss * num_replicas(), sample_weight=number)
+        return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights)
+
     def make_train_function(self, force: bool = False) -> None:
         """As Keras's; under `tf.distribute` see `_on_replicas`."""
         if not self._is_distributed:
@@ -256,11 +271,8 @@ class Segmenter(keras.Model):
             self.test_function = self._on_replicas(self.test_step)
 
     def _on_replicas(self, step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-        """A step on each replica's next batch, from an iterator; the logs are those of the first replica here.
-
-        Keras's own takes the mean of all logs over the replicas, which is neither a step's nor the epoch's value (that
-        comes from the metrics' sums), costs an exchange a log, and fails on scalars with several workers.
-        """
+        """A step on each replica's next batch, from an iterator; the logs are those of the first replica here. Keras's
+        own takes the logs' mean over the replicas, which is neither a step's nor the epoch's value."""
         strategy = self.distribute_strategy
 
         def on_batch(batch: Any) -> dict[str, Any]:
@@ -274,8 +286,7 @@ class Segmenter(keras.Model):
         return lambda iterator: on_batch(next(iterator))
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Keras would build a distributed model with a batch, which it cannot reduce with several workers. This one is
-        built by its layers, and `fit` needs no more."""
+        """Keras would build a distributed model with the mean of the replicas' batches; this one is built already."""
         if not self._is_distributed:
             super()._maybe_symbolic_build(*args, **kwargs)
 
