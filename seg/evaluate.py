@@ -157,6 +157,9 @@ def evaluate(subject: Subject, other: Subject | None, folder: Path) -> None:
 
     if other is not None:
         check_comparable(subject, other)
+    for one in (subject, other):
+        if one is not None and (unlike := one.unlike_images()):
+            console.print(f"warning: {one.path}: {unlike}")
 
     from seg.runs.hardware import environment, start_tensorflow
 

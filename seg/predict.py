@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seg.console import text_console
 from seg.errors import ConfigError, DataError, run_command
 from seg.progress import progress
 
+if TYPE_CHECKING:
+    from seg.data.files.storage import File
+    from seg.data.views.preprocessing import Preprocessing
+
+SKIPPED = 3  # exit code where images were skipped
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
 
 console = text_console(soft_wrap=True)
@@ -36,8 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--valid", metavar="PATTERN", help="validity masks, outside which predictions are void: a path with {stem} for "
         "an image's name without its suffix, as in fov/{stem}_mask.gif",
     )  # fmt: skip
+    parser.add_argument(
+        "--on-error", choices=("stop", "skip"), default="stop", help="what an image that cannot be predicted does; "
+        "skipped ones are listed, exit code 3",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    options = {"which": args.checkpoint, "tile": args.tile, "overlap": args.overlap, "valid": args.valid}
+    options = {
+        "on_error": args.on_error,
+        "which": args.checkpoint,
+        "tile": args.tile,
+        "overlap": args.overlap,
+        "valid": args.valid,
+    }
     return run_command(lambda: predict(args.model, args.inputs, args.out, **options))
 
 
@@ -50,12 +66,17 @@ def predict(
     tile: int = 1024,
     overlap: int = 128,
     valid: str | None = None,
-) -> None:
+    on_error: str = "stop",
+) -> int:
     """Predicts every image of `inputs`; all paths are checked before the model is loaded.
 
     The classes and the preprocessing are those in the model's file. A run folder adds along which axis it cut volumes;
     of a file alone they are refused. `valid` is the pattern of validity masks, with {stem} for an image's name; which
-    of their values mean valid is the run's data.valid_values, of a file alone all but 0.
+    of their values mean valid is the run's data.valid_values, of a file alone all but 0. Images of another type or
+    number of bands than the training's are refused, values far from the training's are told.
+
+    Returns:
+        The exit code: 0, or `SKIPPED` where `on_error` is `skip` and images could not be predicted.
 
     Raises:
         DataError: The run, the checkpoint or an image is at fault.
@@ -69,7 +90,7 @@ def predict(
         raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
     checkpoint, run = open_model(model, which)
     slices = run.config().data.slices if run else None
-    images = find_images(inputs)
+    images = find_images(inputs, console.print)
     for path in filter(is_nifti, images if run is None else []):
         raise DataError(f"{path}: is a volume, whose axis {model} does not say; allowed: with a run folder")
     labels, preprocessing = read_description(checkpoint)
@@ -78,6 +99,9 @@ def predict(
         from seg.inference.validity import Validity
 
         pixels = Validity.of_pattern(valid, images, getattr(run.config().data, "valid_values", None) if run else None)
+
+    axis = None if slices is None else slices.axis
+    images, skipped = familiar(images, checkpoint, preprocessing, axis, on_error)
 
     from seg.runs.hardware import start_tensorflow
 
@@ -92,31 +116,89 @@ def predict(
         out=out,
         tile=tile,
         overlap=overlap,
-        axis=None if slices is None else slices.axis,
+        axis=axis,
         valid=pixels,
     )
+    done = 0
     with progress("predicting", len(images), console) as step:
         for path in images:
-            predictor.predict(path)
+            try:
+                predictor.predict(path)
+                done += 1
+            except DataError as error:
+                if on_error == "stop":
+                    finished = f"{done} of {len(images)} images were predicted, in {out / 'masks'}"
+                    raise DataError(f"{error}; {finished}; to go on behind a bad image: --on-error skip") from None
+                skipped.append(str(error))
             step()
-    console.print(f"{len(images)} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
+    console.print(f"{done} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
+    for text in skipped:
+        print(f"skipped {text}", file=sys.stderr)
+    return SKIPPED if skipped else 0
 
 
-def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """The image files that `inputs` name, folders replaced by the images in them.
+def familiar(
+    images: list[Path], checkpoint: Path, preprocessing: Preprocessing, axis: int | None, on_error: str
+) -> tuple[list[Path], list[str]]:
+    """The images that are like those of the training, and why each of the others is not; warns of values far from the
+    training's. A model file that does not say what they were like takes all.
+
+    Raises:
+        DataError: An image is of another type or number of bands, and `on_error` is `stop`; or none is left.
+    """
+    from seg.data.samples.slices import volume_slices
+    from seg.data.views.seen_images import seen_images
+    from seg.runs.model_file import read_images
+
+    seen = read_images(checkpoint)
+    if seen is None:
+        return images, []
+    kept, skipped = [], []
+    parts: list[File] = []
+    for path in images:
+        slices = volume_slices(path, axis)
+        part = slices[len(slices) // 2] if slices else path
+        try:
+            seen.check(part)
+            kept.append(path)
+            parts.append(part)
+        except DataError as error:
+            if on_error == "stop":
+                raise
+            skipped.append(str(error))
+    if not kept:
+        raise DataError(f"none of the {len(images)} images can be predicted; the first: {skipped[0]}")
+    try:
+        unlike = seen.unlike(seen_images(parts, preprocessing.wanted, preprocessing.nodata))
+    except DataError:  # told where the file is predicted
+        unlike = ""
+    if unlike:
+        console.print(f"warning: {unlike}")
+    return kept, skipped
+
+
+def find_images(inputs: Sequence[Path], tell: Callable[[str], None] = lambda text: None) -> list[Path]:
+    """The image files that `inputs` name, folders replaced by the images in them; hidden files are none. `tell` is told
+    which files of a folder were left out.
 
     Raises:
         DataError: A path is missing, a folder has no image, or two images would get the same name.
     """
     from seg.data.files.reading import SAMPLE_SUFFIXES
-    from seg.data.samples.pairs import stem
+    from seg.data.files.storage import is_hidden
+    from seg.data.samples.pairs import by_suffix, stem
 
     images: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SAMPLE_SUFFIXES))
+            files = sorted(file for file in path.iterdir() if file.is_file() and not is_hidden(file.name))
+            found = [file for file in files if file.name.lower().endswith(SAMPLE_SUFFIXES)]
+            others = [file.name for file in files if file not in set(found)]
             if not found:
-                raise DataError(f"{path}: no images in it, allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
+                there = f", but {by_suffix(others)}" if others else ""
+                raise DataError(f"{path}: no images in it{there}; allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
+            if others:
+                tell(f"{path}: left out {len(others)} files that are no images: {by_suffix(others)}")
         elif path.is_file():
             found = [path]
         else:

@@ -163,6 +163,7 @@ def fit(
         The model as it is after the last epoch, and its metric.
     """
     from seg.runs.checkpoints import Position
+    from seg.runs.model_file import describe
     from seg.training.checkpoints import resumed_at
     from seg.training.diverged import DivergedError
     from seg.training.resuming import finished, resume
@@ -186,9 +187,10 @@ def fit(
         if finished(config, log):
             return model, confusion
         preprocessing = config.input.preprocessing(prepared.statistics)
+        described = describe(config.labels.label_set(), preprocessing, prepared.images)
         board = tensorboard(config, run, splits["val"], prepared, preprocessing)
         with stop_requests(console.print) as stop:
-            watching = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, [board], preprocessing)
+            watching = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, [board], described)
             try:
                 model.fit(
                     devices.data(training_data),
@@ -305,11 +307,10 @@ def callbacks(
     halvings: int,
     stop: StopRequest,
     watching: Sequence[keras.callbacks.Callback],
-    preprocessing: Preprocessing,
+    description: str,
 ) -> list[keras.callbacks.Callback]:
     """What happens beside the steps, in this order: divergence, the monitored value, the rate that it leads to, facts,
     log, `watching`, checkpoints, the printed line."""
-    from seg.runs.model_file import describe
     from seg.training import callbacks as on
     from seg.training.checkpoints import Checkpoints
     from seg.training.diverged import DivergenceCheck
@@ -334,7 +335,7 @@ def callbacks(
             history=history,
             best_since=best_since(run, len(log), console.print),
             patience=config.training.early_stopping,
-            description=describe(config.labels.label_set(), preprocessing),
+            description=description,
             every_steps=config.checkpoints.steps,
             every_minutes=config.checkpoints.minutes,
             halvings=halvings,

@@ -9,7 +9,7 @@ tile whose mask is indeed another's; moved by 5 pixels along both axes 99 % are,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ LEAST_SIDE = 160  # pixels; of cuts of 128 x 128 one in twenty fits better elsew
 LEAST_OUTLINE = 500  # pixels; fewer outlines fit anywhere
 LEAST_MOVE = 3.0  # pixels; annotators are off by one or two, and blur moves edges as much
 LEAST_GAIN = 0.3  # of the way from the median displacement's fit to the best one's
+# Of 73 magnetic tiles, whose thin defects fit many places about as well, 31 were reported without this and 5 with it;
+# of street scenes moved by 5 pixels 96 % stay reported.
+LEAST_MARGIN = 2.5  # standard deviations of all moves' fits
 LEAST_HEIGHT = 0.2  # edge strengths, in standard deviations, that the best fit is above the median
 
 
@@ -31,11 +34,13 @@ class Move:
         down: Pixels to move the mask down; negative: up.
         right: Pixels to move it right; negative: left.
         gain: Share of the fit that the mask lacks where it is: 0.3 to 1 and, for a misfit, above.
+        margin: By how much the best fit is above that where the mask is, in standard deviations of all moves' fits.
     """
 
     down: int
     right: int
     gain: float
+    margin: float = 0.0
 
 
 def better_place(image: np.ndarray, mask: np.ndarray, num_classes: int) -> Move | None:
@@ -62,7 +67,9 @@ def better_place(image: np.ndarray, mask: np.ndarray, num_classes: int) -> Move 
     down, right = np.unravel_index(int(fits.argmax()), fits.shape)
     best, ground, here = float(fits.max()), float(np.median(fits)), float(fits[REACH, REACH])
     move = Move(int(down) - REACH, int(right) - REACH, (best - here) / max(best - ground, 1e-9))
-    clear = best - ground >= LEAST_HEIGHT and move.gain >= LEAST_GAIN
+    margin = (best - here) / max(float(fits.std()), 1e-9)
+    move = replace(move, margin=margin)
+    clear = best - ground >= LEAST_HEIGHT and move.gain >= LEAST_GAIN and margin >= LEAST_MARGIN
     inside = max(abs(move.down), abs(move.right)) < REACH  # on the border the maximum lies beyond, or nowhere
     return move if clear and inside and np.hypot(move.down, move.right) >= LEAST_MOVE else None
 

@@ -248,7 +248,8 @@ def _compare(sample: Sample, image: SeenImage, mask: SeenMask, rules: Rules, not
         vertical = f"{abs(move.down)} pixels {'down' if move.down > 0 else 'up'}" if move.down else ""
         horizontal = f"{abs(move.right)} pixels {'right' if move.right > 0 else 'left'}" if move.right else ""
         where = " and ".join(part for part in (vertical, horizontal) if part)
-        notes.add("shifted-mask", f"the mask's outlines fit the image's edges better moved {where}")
+        margin = f"by {move.margin:.1f} standard deviations of the fits of all moves"
+        notes.add("shifted-mask", f"the mask's outlines fit the image's edges better moved {where}, {margin}")
 
 
 def _grid_problem(sample: Sample) -> str:

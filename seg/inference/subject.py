@@ -13,9 +13,10 @@ from seg.balance import ClassCounts, count_masks, fingerprint_files
 from seg.balance.partial import completed
 from seg.balance.rare import rare_classes
 from seg.config import Config
-from seg.data.files.storage import relative_name
+from seg.data.files.storage import holder, relative_name
 from seg.data.samples.pairs import Sample
 from seg.data.views.preprocessing import Preprocessing
+from seg.data.views.seen_images import seen_images
 from seg.data.views.sources import evaluation_views, middle_view
 from seg.errors import ConfigError, DataError
 from seg.inference.page import Picture
@@ -27,6 +28,7 @@ from seg.inference.settings import Settings
 from seg.metrics.bootstrap import group_sums
 from seg.metrics.iou import score_sums
 from seg.pictures.panels import Tile, panel
+from seg.runs.model_file import read_images
 
 RARE_SHOWN = 10  # rare classes with pictures, of 150 perhaps
 
@@ -109,6 +111,20 @@ class Subject:
     def image_names(self) -> list[str]:
         """The images of the split relative to the data's folder."""
         return [relative_name(sample.image, self._root) for sample in self.samples]
+
+    def unlike_images(self) -> str:
+        """How the values of the split's images differ from those of the training, a sentence, or "".
+
+        Raises:
+            DataError: An image is of another type or number of bands than the training's.
+        """
+        seen = read_images(self.checkpoint)
+        if seen is None:
+            return ""
+        images = [sample.image for sample in self.samples]
+        for image in {holder(image): image for image in images}.values():
+            seen.check(image)
+        return seen.unlike(seen_images(images, self.preprocessing.wanted, self.preprocessing.nodata))
 
     def fingerprint(self) -> str:
         """Of the split's masks: their names and sizes."""

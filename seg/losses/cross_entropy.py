@@ -148,6 +148,11 @@ def check_soft_targets(targets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]
     """
     targets, logits = ops.convert_to_tensor(targets), ops.convert_to_tensor(logits)
     dtype = keras.backend.standardize_dtype(targets.dtype)
+    if "int" in dtype and targets.shape[-1] == 1:
+        raise ValueError(
+            f"labels: got shape {tuple(targets.shape)}, allowed: (N, H, W) class indices; drop the last axis: "
+            "labels[..., 0]"
+        )
     if "float" not in dtype:
         raise ValueError(f"targets: got dtype {dtype}, allowed: any float dtype (probabilities of the classes)")
     if len(logits.shape) != 4 or not same_shape(targets.shape, logits.shape) or logits.shape[-1] is None:

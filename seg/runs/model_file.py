@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg.data.files.storage import written_whole
 from seg.data.views.preprocessing import Preprocessing, ValueRange
+from seg.data.views.seen_images import SeenImages
 from seg.errors import DataError
 from seg.labels import LabelSet
 
@@ -55,9 +56,26 @@ def write_model(model: keras.Model, path: Path, description: str | None = None) 
             archive.writestr(MEMBER, description)
 
 
-def describe(labels: LabelSet, preprocessing: Preprocessing) -> str:
-    """The classes and the preprocessing as JSON; numbers keep all their digits."""
-    return json.dumps({"labels": dataclasses.asdict(labels), "preprocessing": dataclasses.asdict(preprocessing)})
+def describe(labels: LabelSet, preprocessing: Preprocessing, images: SeenImages | None = None) -> str:
+    """The classes, the preprocessing and what the training's images were like, as JSON; numbers keep all digits."""
+    parts: dict[str, Any] = {"labels": labels, "preprocessing": preprocessing}
+    if images is not None:
+        parts["images"] = images
+    return json.dumps({key: dataclasses.asdict(part) for key, part in parts.items()})
+
+
+def read_images(path: Path) -> SeenImages | None:
+    """What the images were like that a saved model was trained on; None where its file, an older one, does not say.
+
+    Raises:
+        DataError: The description is broken.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(MEMBER))
+        return SeenImages(**_tuples(content["images"])) if "images" in content else None
+    except Exception as error:
+        raise _unreadable(path, error) from None
 
 
 def read_description(path: Path) -> tuple[LabelSet, Preprocessing]:
@@ -72,9 +90,13 @@ def read_description(path: Path) -> tuple[LabelSet, Preprocessing]:
             content = json.loads(archive.read(MEMBER))
         return LabelSet(**_tuples(content["labels"])), _preprocessing(_tuples(content["preprocessing"]))
     except Exception as error:  # no archive, no JSON, other fields: it is no checkpoint of ours
-        raise DataError(
-            f"{path}: has no readable {MEMBER} ({first_line(error)}); allowed: a checkpoint that seg.train saved"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: has no readable {MEMBER} ({first_line(error)}); allowed: a checkpoint that seg.train saved"
+    )
 
 
 def _preprocessing(fields: dict[str, Any]) -> Preprocessing:

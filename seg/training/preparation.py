@@ -15,6 +15,7 @@ from seg.balance.partial import completed
 from seg.config import Config
 from seg.data.samples.pairs import Sample
 from seg.data.views.band_statistics import BandStatistics
+from seg.data.views.seen_images import SeenImages, seen_images
 from seg.errors import DataError
 from seg.progress import progress_bar
 from seg.runs.run_dir import RunDir
@@ -34,6 +35,7 @@ class Preparation:
         weights: (C,) float64 class weights, or pos_weight of classes that may overlap.
         stored_images: (C,) int64: masks that hold each class before `input.resize`; None where nothing is resized, or
             a resumed run has the counts.
+        images: What the training images are like.
     """
 
     counts: ClassCounts
@@ -41,6 +43,7 @@ class Preparation:
     sampling: Sampling | None
     weights: np.ndarray
     stored_images: np.ndarray | None = None
+    images: SeenImages | None = None
 
     @property
     def shown_counts(self) -> ClassCounts:
@@ -119,8 +122,9 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
     stored = None if known or config.input.resize is None else _images_as_stored(config, samples)
     drawn = sample_rare_classes(config, run, samples, console)
     # What a sampler draws of classes that were annotated in some samples only is not known: all masks' shares hold.
-    shown = counts if config.labels.partial else _shown(counts, drawn)
-    return Preparation(counts, statistics, drawn, config.class_weights.build(shown), stored)
+    weights = config.class_weights.build(counts if config.labels.partial else _shown(counts, drawn))
+    images = seen_images([sample.image for sample in samples], config.input.bands, config.input.nodata)
+    return Preparation(counts, statistics, drawn, weights, stored, images)
 
 
 def _images_as_stored(config: Config, samples: Sequence[Sample]) -> np.ndarray:

@@ -293,3 +293,10 @@ def test_messages_about_soft_targets():
         soft_cross_entropy(targets, logits, label_smoothing=1.0)
     with pytest.raises(ValueError, match="normalize: got 'sum', allowed: valid, weights, all"):
         soft_cross_entropy(targets, logits, normalize="sum")
+
+
+def test_labels_with_a_last_axis_of_one_are_told_apart_from_soft_targets() -> None:
+    with pytest.raises(
+        ValueError, match=r"labels: got shape \(1, 2, 2, 1\), allowed: \(N, H, W\) .* labels\[\.\.\., 0\]"
+    ):
+        CrossEntropy()(np.zeros((1, 2, 2, 1), np.uint8), np.zeros((1, 2, 2, 3), np.float32))

@@ -82,6 +82,13 @@ class Picture(WholeFile):
             header = parse_header(file, self.file)
         return header.height, header.width
 
+    @property
+    def image_form(self) -> tuple[str, int]:
+        """As `seg.data.files.stored.Reader.image_form`."""
+        with self.opened() as file:
+            header = parse_header(file, self.file)
+        return "uint16" if header.bits == 16 else "uint8", 1 if header.kind.startswith("gray") else 3
+
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
         """As `seg.data.files.stored.Reader.read`. A gray file is repeated three times where 3 bands are asked for; a
         fully opaque alpha band is dropped.

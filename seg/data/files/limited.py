@@ -50,6 +50,11 @@ class Limited:
         """As of the mask."""
         return self.mask.block
 
+    @property
+    def image_form(self) -> tuple[str, int]:
+        """As of the mask."""
+        return self.mask.image_form
+
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
         """What the mask stores, hidden where it is not valid.
 

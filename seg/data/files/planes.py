@@ -61,6 +61,11 @@ class Planes(WholeFile):
             header = _header(file, self.file, length)
         return header.height, header.width
 
+    @property
+    def image_form(self) -> tuple[str, int]:
+        """As `seg.data.files.stored.Reader.image_form`."""
+        return "uint8", self.read().values.shape[2]
+
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
         """(h, w, K) uint8.
 

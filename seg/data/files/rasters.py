@@ -102,6 +102,15 @@ class Raster:
         """What is stored as one, where windows are read without the rest; None of an ordinary picture."""
         return None if self.facts.picture or self.facts.refusal else self.header.block
 
+    @property
+    def image_form(self) -> tuple[str, int]:
+        """As `seg.data.files.stored.Reader.image_form`; a palette is three bands of colours."""
+        self._check()
+        with opened(self.file, contents=self.contents) as dataset:
+            header = _header(dataset)
+            colours = 3 if _has_palette(dataset) else header.colours
+        return READ_AS.get(header.dtype, header.dtype), colours
+
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
         """As `seg.data.files.stored.Reader.read`; `longest` takes an overview where the file has one, of an image.
 
@@ -227,9 +236,7 @@ def _image_values(file: File, dataset: Any, values: np.ndarray, bands: Bands) ->
     if dataset.dtypes[0] in READ_AS:
         with np.errstate(over="ignore"):  # beyond float32: infinite, and so missing, as most nodata values of float64
             return values.astype(READ_AS[dataset.dtypes[0]])
-    palette = rasterio_module().enums.ColorInterp.palette
-    # GDAL gives files where white is 0 a palette, too.
-    if dataset.count > 1 or dataset.colorinterp[0] != palette or "MINISWHITE" in dataset.tags(ns="IMAGE_STRUCTURE"):
+    if not _has_palette(dataset):
         return values
     if bands != 3 or values.dtype != np.uint8:
         raise DataError(
@@ -240,6 +247,13 @@ def _image_values(file: File, dataset: Any, values: np.ndarray, bands: Bands) ->
     for index, colour in dataset.colormap(1).items():
         table[index] = colour
     return np.stack([table[:, band][values[0]] for band in range(3)])
+
+
+def _has_palette(dataset: Any) -> bool:
+    """Whether the values are indices of colours; GDAL gives files where white is 0 a palette, too."""
+    palette = rasterio_module().enums.ColorInterp.palette
+    white_is_zero = "MINISWHITE" in dataset.tags(ns="IMAGE_STRUCTURE")
+    return dataset.count == 1 and dataset.colorinterp[0] == palette and not white_is_zero
 
 
 def _check_dtypes(file: File, dataset: Any, is_mask: bool) -> None:

@@ -143,8 +143,14 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file's name says that no one means it: .DS_Store, and ._a.png, which macOS writes beside a.png."""
+    return name.startswith(".")
+
+
 def list_files(folder: str, suffixes: Collection[str]) -> list[File]:
-    """All files under a folder or URL whose names end in one of `suffixes` (lower case, with the dot), sorted.
+    """All files under a folder or URL, but hidden ones, whose names end in one of `suffixes` (lower case, with the
+    dot), sorted.
 
     Raises:
         DataError: There is no such folder, or it cannot be listed.
@@ -154,7 +160,9 @@ def list_files(folder: str, suffixes: Collection[str]) -> list[File]:
         return list(_list_remote(folder, tuple(suffixes)))
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder of masks")
-    found: list[File] = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    found: list[File] = [
+        Path(parent, name) for parent, _, names in os.walk(folder) for name in names if not is_hidden(name)
+    ]
     return sorted((file for file in found if str(file).lower().endswith(tuple(suffixes))), key=str)
 
 
@@ -174,7 +182,7 @@ def _list_remote(url: str, suffixes: tuple[str, ...]) -> list[RemoteFile]:
         raise DataError(f"{url}: no files there")
     files = []
     for path, info in found.items():
-        if path.lower().endswith(suffixes):
+        if path.lower().endswith(suffixes) and not is_hidden(path.rpartition("/")[2]):
             name = path[len(root) :].lstrip("/") if path.startswith(root) else path
             version = next((str(info[key]) for key in _VERSION_KEYS if info.get(key)), "")
             files.append(RemoteFile(filesystem, path, url, name, int(info["size"]), version))

@@ -201,6 +201,10 @@ class Reader(Protocol):
         """Whether an image has 8 or 16 bits, one or three bands, and a value everywhere."""
 
     @property
+    def image_form(self) -> tuple[str, int]:
+        """The name of the type that an image's values are read as, and its bands without an alpha band."""
+
+    @property
     def contents(self) -> bytes | None:
         """The file's bytes, where all of them are read anyway."""
 

@@ -112,6 +112,12 @@ class Slice:
         rows, columns = (length for axis, length in enumerate(lengths) if axis != self.file.axis)
         return rows, columns
 
+    @property
+    def image_form(self) -> tuple[str, int]:
+        """As `seg.data.files.stored.Reader.image_form`, which only the values of a NIfTI tell: a slope makes floats."""
+        bands = volume_header(self.file.path).bands
+        return str(self.read(None, bands).values.dtype), bands
+
     def read(self, window: Window | None = None, bands: Bands | None = None, longest: int | None = None) -> Stored:
         """As `seg.data.files.stored.Reader.read`.
 
