@@ -196,7 +196,7 @@ def find_images(inputs: Sequence[Path], tell: Callable[[str], None] = lambda tex
             others = [file.name for file in files if file not in set(found)]
             if not found:
                 there = f", but {by_suffix(others)}" if others else ""
-                raise DataError(f"{path}: no images in it{there}; allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
+                raise DataError(f"{path}: no images in it{there}, allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")
             if others:
                 tell(f"{path}: left out {len(others)} files that are no images: {by_suffix(others)}")
         elif path.is_file():

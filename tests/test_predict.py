@@ -158,3 +158,28 @@ def test_a_broken_image_is_named(trained_run, tmp_path, capsys):
     assert code == 2
     assert "broken.png" in err
     assert "Traceback" not in err
+
+
+def test_bad_images_are_skipped_where_asked_and_what_was_done_is_told(trained_run, tmp_path, capsys):
+    image_file(tmp_path / "in/a.png", 16, 16)
+    (tmp_path / "in/b.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:300])
+    cv2.imwrite(str(tmp_path / "in/c.png"), np.zeros((16, 16), np.uint8))  # a mask, say
+    (tmp_path / "in/._a.png").write_bytes(b"of macOS")
+    (tmp_path / "in/d.txt").write_text("a note")
+    code, out, err = command(capsys, trained_run, tmp_path / "in", "--out", tmp_path / "out", "--on-error", "skip")
+    assert code == 3
+    assert "left out 1 files that are no images: 1 file *.txt" in out and "1 masks in" in out
+    assert "c.png: has 1 band(s), but the model was trained on images of 3" in err and "b.png: its PNG data are" in err
+    assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["a.png"]
+    (tmp_path / "in/c.png").unlink()
+    code, _, err = command(capsys, trained_run, tmp_path / "in", "--out", tmp_path / "other")
+    assert code == 2 and "1 of 2 images were predicted, in" in err and "to go on behind a bad image: --on-error" in err
+
+
+def test_another_type_is_refused_before_the_model_is_loaded(trained_run, tmp_path, capsys, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((16, 16, 3), np.uint16))
+    monkeypatch.setattr("seg.training.segmenter.load_segmenter", lambda *_: pytest.fail("loaded"))
+    code, _, err = command(capsys, trained_run, tmp_path / "a.png", "--out", tmp_path / "out")
+    assert (
+        code == 2 and "a.png: holds uint16 values, but the model was trained on uint8; allowed: as in training" in err
+    )
