@@ -35,7 +35,7 @@ from seg.data.masks.planes import MultiLabelEncoding
 from seg.data.masks.reading import BinaryEncoding, IndexEncoding, MaskEncoding, PaletteEncoding
 from seg.data.masks.values import telling_all_values
 from seg.errors import ConfigError, DataError, run_command
-from seg.labels import LabelSet
+from seg.labels import LabelSet, numbered_names
 from seg.progress import progress_bar
 from seg.tables import Table
 
@@ -208,7 +208,7 @@ def _class_names(arguments: argparse.Namespace) -> list[str]:
         return names
     if arguments.num_classes is None:
         raise ConfigError("--num-classes: missing, needed with MASKS (or --class-names, or --config FILE instead)")
-    return [f"class_{index}" for index in range(arguments.num_classes)]
+    return numbered_names(arguments.num_classes)
 
 
 def _config_source(arguments: argparse.Namespace) -> Source:

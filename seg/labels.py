@@ -20,6 +20,17 @@ MAX_CLASSES = 255  # masks are uint8 and one value is left for void
 MAX_PLANES = 128  # of a multi-label mask: what OpenCV 5 moves in one piece
 
 
+def numbered_names(number: int) -> list[str]:
+    """class_0, class_1, ... for whoever has no names.
+
+    Raises:
+        ConfigError: There are more than a mask can hold.
+    """
+    if not 1 <= number <= MAX_CLASSES:
+        raise ConfigError(f"--num-classes: got {number}, allowed: 1 to {MAX_CLASSES} (a mask in memory has 8 bits)")
+    return [f"class_{index}" for index in range(number)]
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """The classes of a dataset.

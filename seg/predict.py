@@ -83,9 +83,12 @@ def predict(
         ConfigError: `tile` and `overlap` do not go together, or `which` is given for a file.
     """
     from seg.data.files.volumes import is_nifti
+    from seg.inference.settings import MOST_TILE
     from seg.runs.model_file import read_description
     from seg.runs.run_dir import open_model
 
+    if tile > MOST_TILE:
+        raise ConfigError(f"--tile: got {tile}, allowed: 1 to {MOST_TILE} (pixels of a side)")
     if not 0 <= overlap < tile:
         raise ConfigError(f"--overlap: got {overlap}, allowed: 0 to {tile - 1} (less than --tile)")
     checkpoint, run = open_model(model, which)

@@ -13,7 +13,9 @@ Problem = tuple[str, str]  # (dotted key, what is wrong with it and what is allo
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
-Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]  # (height, width)
+Count = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the hand, and would fill the memory or the disk
+Side = Annotated[int, Field(ge=8, le=32_766)]  # OpenCV's warp counts pixels of a side in 16 bits
+Size = tuple[Side, Side]  # (height, width)
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seg.config import Config, dump_config, load_config
+from seg.config.changes import changes
 from seg.console import text_console
 from seg.errors import ConfigError, DataError, SegError, Stopped, run_command
 from seg.tables import Table
@@ -64,13 +65,18 @@ def _start(args: argparse.Namespace) -> None:
     from seg.runs.run_dir import RunDir
 
     if args.resume:
-        if args.overrides or args.run_dir:
-            raise ConfigError("--resume goes on with the run's own configuration; allowed: no overrides, no --run-dir")
+        if args.run_dir:
+            raise ConfigError("--run-dir: has no effect with --resume, which goes on in the run's own folder")
         run = RunDir.open(args.resume)
+        config = load_config(run.config_file, args.overrides)
+        changed = changes(run.config(), config)
         with run.locked(console.print):
+            run.remove_leftovers()
+            for line in changed:
+                console.print(f"changed  {line}")
             if not run.checkpoints().existing():
                 console.print("no checkpoint yet: starts at epoch 1")
-            train(run.config(), run)
+            train(config, run)
     else:
         config = load_config(args.config, args.overrides)
         run = RunDir.new(args.run_dir, config) if args.run_dir else RunDir.dated(Path(config.output.root), config)
@@ -218,6 +224,7 @@ def fit(
 def start_run(run: RunDir, config: Config, splits: Splits, prepared: Preparation) -> None:
     """Writes what the run's folder lacks of its counts and weights, and prints the class table."""
     prepared.save(run)
+    run.change_config(config)
     console.print(f"run {run.path}: " + ", ".join(f"{len(samples)} {split}" for split, samples in splits.items()))
     head, *rows = prepared.rows()
     console.print(Table(head, rows).rich(title="training masks"))

@@ -318,10 +318,24 @@ def test_two_runs_never_share_a_folder(trained_run, tiny_config, capsys):
     assert message == f"error: {trained_run}: exists, and two runs never share a folder; allowed: a new folder\n"
 
 
-def test_resume_takes_no_overrides(trained_run, capsys):
-    expected = "error: --resume goes on with the run's own configuration; allowed: no overrides, no --run-dir\n"
-    assert command(capsys, "--resume", trained_run, "training.epochs=3") == (2, expected)
-    assert command(capsys, "--resume", trained_run, "--run-dir", "elsewhere") == (2, expected)
+def test_a_resume_may_change_what_makes_no_second_half(trained_run, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    code, message = command(capsys, "--resume", run, "seed=1")
+    assert code == 2
+    assert message.startswith("error: --resume: 1 change needs a new run; allowed to change: data.root, ")
+    expected = "error: --run-dir: has no effect with --resume, which goes on in the run's own folder\n"
+    assert command(capsys, "--resume", run, "--run-dir", "elsewhere") == (2, expected)
+    before = (run / "config.yaml").read_bytes()
+    data = shutil.copytree(load_config(run / "config.yaml").data.root, tmp_path / "moved")
+    leftover = run / "checkpoints" / f".last.keras.host.{'0' * 32}.keras"
+    leftover.write_bytes(b"half")
+    assert train.main(["--resume", str(run), "training.epochs=3", f"data.root={data}"]) == 0
+    assert "changed  training.epochs: 3, was 2" in capsys.readouterr().out
+    assert rows(run)[:2] == rows(trained_run)
+    assert len(rows(run)) == 3
+    assert (run / "config-1.yaml").read_bytes() == before
+    assert load_config(run / "config.yaml").training.epochs == 3
+    assert not leftover.exists()
 
 
 def test_resume_wants_a_run(tmp_path, capsys):

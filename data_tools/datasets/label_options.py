@@ -11,6 +11,7 @@ from seg.config import Config, load_config, validate
 from seg.config.labels import Labels
 from seg.config.masks import KINDS
 from seg.errors import ConfigError
+from seg.labels import numbered_names
 
 ENCODINGS = tuple(name for name, kind in KINDS.items() if not kind.multi_label)
 
@@ -66,7 +67,7 @@ def labels_from_options(arguments: argparse.Namespace, config: Config | None, en
     if arguments.class_names is not None:
         tree["names"] = [name.strip() for name in arguments.class_names.split(",")]
     elif arguments.num_classes is not None:
-        tree["names"] = [f"class_{index}" for index in range(arguments.num_classes)]
+        tree["names"] = numbered_names(arguments.num_classes)
     elif config is None:
         raise ConfigError("--class-names: missing, needed without --config (or --num-classes)")
     if arguments.ignore_index is not None:

@@ -53,6 +53,7 @@ class CountCache:
         colours = labels.colours if encoding.histogram is None else ()  # which decode what no histogram tells
         key = hashlib.sha256(repr((READING, reading, colours)).encode()).hexdigest()[:32]
         self.path = Path(f"mask-counts-{key}.sqlite")
+        self._numbers = 3 * labels.num_classes if labels.multi_label else labels.num_classes + 1
         self.hits = 0
         self.problem: str | None = None
         self._lock = threading.Lock()
@@ -83,11 +84,23 @@ class CountCache:
                 return None
             if row is None or (with_components and row[1] is None):
                 return None
-            self.hits += 1
-        areas = None
-        if with_components:
-            areas = tuple(Counter({int(area): number for area, number in one.items()}) for one in json.loads(row[1]))
-        return FileCounts(state.size, np.frombuffer(row[0], "<i8").astype(np.int64), areas, row[2])
+            pixels, areas, snapped = row
+            counts = self._counts(state.size, pixels, areas if with_components else None, snapped)
+            self.hits += counts is not None
+        return counts
+
+    def _counts(self, size: int, pixels: bytes, areas: str | None, snapped: int) -> FileCounts | None:
+        """What a row says; None where it cannot be true, as in a file that was damaged: then the mask is read."""
+        try:
+            numbers = np.frombuffer(pixels, "<i8").astype(np.int64)
+            parts = None if areas is None else json.loads(areas)
+            sizes = None if parts is None else tuple(Counter({int(a): int(n) for a, n in one.items()}) for one in parts)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return None
+        negative = any(min(*one, *one.values()) < 0 for one in sizes or () if one)
+        if len(numbers) != self._numbers or not isinstance(snapped, int) or min(numbers.min(), snapped) < 0 or negative:
+            return None
+        return FileCounts(size, numbers, sizes, snapped)
 
     def put(self, name: str, state: FileState, counts: FileCounts) -> None:
         """Keeps the counts of a file whose state was the same before and after it was read."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
-from seg.section import Positive, Problem, Section
+from seg.section import Count, Positive, Problem, Section
 
 if TYPE_CHECKING:
     from seg.data.samples.patterns import Pattern
@@ -101,9 +101,7 @@ class FractionData(Section):
     val: Positive = 0.15
     test: Annotated[float, Field(ge=0)] = 0.15
     seed: int = Field(0, description="which blocks go to which split; not the run's seed, so that runs share a split")
-    block_size: Annotated[int, Field(ge=1)] = Field(
-        1, description="consecutive names that stay together, for neighbouring tiles or slices"
-    )
+    block_size: Count = Field(1, description="consecutive names that stay together, for neighbouring tiles or slices")
     without_mask: WithoutMask = "error"
     slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")
 
@@ -168,7 +166,7 @@ class PatternData(Section):
         None, description="in place of val: the share of the training samples that is held back"
     )
     seed: int = Field(0, description="which are held back")
-    block_size: Annotated[int, Field(ge=1)] = Field(1, description="consecutive names that are held back together")
+    block_size: Count = Field(1, description="consecutive names that are held back together")
     valid_values: ValidValues = None
     without_mask: WithoutMask = "error"
     slices: Slices | None = Field(None, description="images and masks are volumes; left out: they are pictures")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from seg.data.views.clip import Clip
-from seg.section import Positive, Problem, Section, Size, Value
+from seg.section import Count, Positive, Problem, Section, Size, Value
 
 if TYPE_CHECKING:
     from seg.data.batches.pixel_cache import PixelCache
@@ -48,15 +48,15 @@ class DiskCache(Section):
 class Input(Section):
     """From image file to the tensor that the model sees: (value / max_value - mean) / std."""
 
-    bands: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
-        Field(3, description="how many the files have (1: gray, 3: RGB), or the numbers, from 1, of those to use")
+    bands: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        3, description="how many the files have (1: gray, 3: RGB), or the numbers, from 1, of those to use"
     )
     nodata: float | None = Field(
         None, description="value that means no data, whatever a raster names; such pixels are void and 0"
     )
     resize: Size | None = Field(None, description="[height, width] of every image and mask, before anything else")
     crop: Size | None = Field(None, description="[height, width] of random training crops; validation is never cropped")
-    crops_per_image: Annotated[int, Field(ge=1)] = Field(1, description="crops drawn from an image in an epoch")
+    crops_per_image: Count = Field(1, description="crops drawn from an image in an epoch")
     max_value: Positive | None = Field(None, description="image value that becomes 1; left out: 255 or 65535 by dtype")
     mean: float = Field(0.5, description="subtracted from values in [0, 1]")
     std: Positive = Field(0.25, description="divides what is left")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from seg.errors import ConfigError
-from seg.section import Positive, Problem, Section, Value
+from seg.section import Count, Positive, Problem, Section, Value
 
 if TYPE_CHECKING:
     from seg.optimization.plateau import Plateau
@@ -44,10 +44,8 @@ class Schedule(Section):
 class Warmed(Schedule):
     """Those that may begin with a linear rise from 0, in which the shape that follows has not begun."""
 
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    warmup_steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="the same in updates of the optimizer, in place of epochs"
-    )
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    warmup_steps: Count | None = Field(None, description="the same in updates of the optimizer, in place of epochs")
 
     def problems(self) -> Iterator[Problem]:
         if self.warmup_epochs and self.warmup_steps is not None:
@@ -113,7 +111,7 @@ class StepSchedule(Warmed):
     """The rate times `factor` after each of the given epochs."""
 
     name: Literal["step"]
-    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    epochs: Annotated[tuple[Count, ...], Field(min_length=1)]
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     def problems(self) -> Iterator[Problem]:
@@ -172,7 +170,7 @@ class PlateauSchedule(Warmed):
     """The rate times `factor` after `patience` epochs without a better value of `training.monitor`."""
 
     name: Literal["plateau"]
-    patience: Annotated[int, Field(ge=1)] = 10
+    patience: Count = 10
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     final_fraction: Fraction = Field(0.0, description="of the learning rate, below which it never goes")
 

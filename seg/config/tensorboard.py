@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from seg.section import Problem, Section
+from seg.section import Count, Problem, Section
 
 
 class TensorBoard(Section):
@@ -16,11 +16,11 @@ class TensorBoard(Section):
     rare_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.01, description="a class with a smaller share of the labelled training pixels is called rare"
     )
-    look_every: Annotated[int, Field(ge=1)] | None = Field(
+    look_every: Count | None = Field(
         None,
         description="epochs between two looks at the predictions; left out: a tenth of training.epochs, at least 4",
     )
-    confusion_every: Annotated[int, Field(ge=0)] = Field(
+    confusion_every: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         1, description="epochs between two pictures of the confusion matrix; 0: none"
     )
     tile_classes: Annotated[int, Field(ge=0, le=150)] = Field(

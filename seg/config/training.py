@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seg.section import Positive, Problem, Section, Value
+from seg.section import Count, Positive, Problem, Section, Value
 
 HALVINGS = 3  # of the learning rate, to an eighth: a training that diverges then has another fault
 
@@ -15,9 +15,9 @@ HALVINGS = 3  # of the learning rate, to an eighth: a training that diverges the
 class Training(Section):
     """How long, how much at once, how precisely, and which epoch is the best (docs/training.md)."""
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    steps_per_epoch: Annotated[int, Field(ge=1)] | None = Field(
+    epochs: Count
+    batch_size: Count
+    steps_per_epoch: Count | None = Field(
         None, description="updates between two validations; left out: as many as show the training samples once"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
@@ -26,7 +26,7 @@ class Training(Section):
     keep_programs: bool = Field(
         True, description="on a GPU: keep what XLA compiles in the user's cache folder, so that the next start is quick"
     )
-    accumulation: Annotated[int, Field(ge=1)] = Field(
+    accumulation: Count = Field(
         1,
         description="parts that a batch is computed in, one after another: its gradient in the memory of a part",
     )
@@ -43,10 +43,10 @@ class Training(Section):
         description="validation value that decides the best epoch, early stopping and a plateau: mean_iou, "
         "mean_iou_rare, iou/<class>, loss or loss/<term>",
     )
-    early_stopping: Annotated[int, Field(ge=1)] | None = Field(
+    early_stopping: Count | None = Field(
         None, description="epochs without a better value of `monitor` before training ends"
     )
-    workers: Annotated[int, Field(ge=1)] | None = Field(
+    workers: Count | None = Field(
         None, description="images or, by processes, batches that are loaded at a time; left out: one a core"
     )
     loading: Literal["auto", "threads", "processes"] = Field(
@@ -91,9 +91,7 @@ class Checkpoints(Section):
     keep: Annotated[int, Field(ge=1, le=100)] = Field(
         2, description="last.keras and those before it; two, so that one is left where the newest is damaged"
     )
-    steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="saves within an epoch after so many steps; left out: not by steps"
-    )
+    steps: Count | None = Field(None, description="saves within an epoch after so many steps; left out: not by steps")
     minutes: Annotated[float, Field(gt=0, le=10_000)] | None = Field(
         15.0, description="saves within an epoch after so many minutes; null: not by time"
     )

@@ -9,6 +9,8 @@ from seg.errors import ConfigError
 from seg.metrics.ranking import Score
 
 LEAST_RESAMPLES = 100  # fewer have no 2.5 % quantile to speak of
+MOST_RESAMPLES = 1_000_000
+MOST_TILE = 32_766  # OpenCV counts pixels of a side in 16 bits
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,17 @@ class Settings:
 
     def check(self) -> None:
         """Raises ConfigError: A value is outside its range, or the scores would flatter."""
-        if self.tile < 1:
-            raise ConfigError(f"--tile: got {self.tile}, allowed: 1 or more")
+        if not 1 <= self.tile <= MOST_TILE:
+            raise ConfigError(f"--tile: got {self.tile}, allowed: 1 to {MOST_TILE} (pixels of a side)")
         if not 0 <= self.overlap < self.tile:
             raise ConfigError(f"--overlap: got {self.overlap}, allowed: 0 to {self.tile - 1} (less than --tile)")
-        if self.boundary_tolerance < 0:
-            raise ConfigError(f"--boundary-tolerance: got {self.boundary_tolerance}, allowed: 0 or more pixels")
+        if not 0 <= self.boundary_tolerance <= MOST_TILE:
+            raise ConfigError(f"--boundary-tolerance: got {self.boundary_tolerance}, allowed: 0 to {MOST_TILE} pixels")
         if not 0 < self.rare_share <= 1:
             raise ConfigError(f"--rare-share: got {self.rare_share:g}, allowed: above 0, at most 1")
-        if self.resamples < LEAST_RESAMPLES:
-            raise ConfigError(f"--resamples: got {self.resamples}, allowed: {LEAST_RESAMPLES} or more")
+        if not LEAST_RESAMPLES <= self.resamples <= MOST_RESAMPLES:
+            told = f"allowed: {LEAST_RESAMPLES} to {MOST_RESAMPLES} (more change no digit that is printed)"
+            raise ConfigError(f"--resamples: got {self.resamples}, {told}")
         if self.ranking and self.thresholds:
             raise ConfigError("--ranking: is a way to decide, as --thresholds is; allowed: one")
         if self.split == "val" and (self.temperature or self.thresholds):

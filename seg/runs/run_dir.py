@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg.config import Config, dump_config, load_config
-from seg.data.files.storage import make_folder, temporary_name, told_unwritable, write_bytes
+from seg.data.files.storage import (
+    make_folder,
+    remove_temporaries,
+    temporary_name,
+    told_unwritable,
+    write_bytes,
+)
 from seg.errors import ConfigError, DataError
 from seg.runs.lock import locked, new_lock
 
@@ -29,6 +35,7 @@ class RunDir:
 
     ```
     config.yaml          the resolved configuration, itself a valid --config
+    config-1.yaml ...    the configurations before a resume changed them
     run.lock             while it is trained: by which process
     environment.json     versions and hardware
     counts.json          class counts of the training masks
@@ -107,6 +114,19 @@ class RunDir:
         if not run.config_file.is_file():
             raise DataError(f"{path}: no run there (config.yaml is missing); allowed: a folder that seg.train made")
         return run
+
+    def change_config(self, config: Config) -> None:
+        """Makes `config` the run's, if it is another one; the one before stays as config-1.yaml, config-2.yaml, ..."""
+        if config != self.config():
+            number = next(n for n in itertools.count(1) if not (self.path / f"config-{n}.yaml").exists())
+            self.write_text(f"config-{number}.yaml", dump_config(self.config()))
+            self.write_text("config.yaml", dump_config(config))
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process has left under temporary names. For who holds the run's lock: then nobody else
+        writes there."""
+        for folder in (self.path, self.path / "checkpoints"):
+            remove_temporaries(folder)
 
     @property
     def config_file(self) -> Path:

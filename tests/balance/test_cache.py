@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -58,6 +59,25 @@ def test_what_was_put_is_got(tmp_path: Path) -> None:
     assert cache.hits == 1
     assert cache.get("a/b.png", OLD, with_components=True) is None  # they were not measured
     assert cache.hits == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("pixels", np.array([5, -1, 1], "<i8").tobytes()),
+        ("pixels", np.array([5, 1], "<i8").tobytes()),
+        ("pixels", b"123"),
+        ("areas", '[{"5": 1}, {"2": -3}]'),
+        ("areas", '[{"-5": 1}, {}]'),
+        ("areas", "5"),
+        ("moved", -1),
+    ],
+)
+def test_a_row_that_cannot_be_true_is_not_believed(tmp_path: Path, column: str, value: object) -> None:
+    cache = stored(tmp_path, MEASURED)
+    with sqlite3.connect(cache.path) as database:
+        database.execute(f"UPDATE counts SET {column} = ?", (value,))
+    assert opened(tmp_path).get("a/b.png", OLD, with_components=True) is None
 
 
 def test_components_are_kept(tmp_path: Path) -> None:

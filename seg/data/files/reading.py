@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,8 @@ def reader(file: File) -> Reader:
     try:
         state = file.stat()
     except OSError:
+        return picture
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for ever
         return picture
     facts = _local_facts(file, state.st_size, state.st_mtime_ns)
     return picture if facts is None else Raster(file, facts)

@@ -8,7 +8,9 @@ them and asks here for the bytes, the size and the state.
 from __future__ import annotations
 
 import os
+import re
 import socket
+import stat
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +22,8 @@ from seg.errors import ConfigError, DataError
 
 # What the stores call the thing that changes with a file's content, the surest first.
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "CRC", "LastModified", "last_modified", "mtime", "created")
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.(tmp|keras)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +204,21 @@ def read_bytes(file: File) -> bytes:
     try:
         if isinstance(file, RemoteFile):
             return file.filesystem.cat_file(file.path)
-        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 - twice as fast as Path.read_bytes for small files
+        with open(file, "rb", buffering=0, opener=_regular) as opened:  # noqa: PTH123 - twice as fast as read_bytes
             return opened.readall()
     except OSError as error:
         raise unreadable(file, error) from error
     except Exception as error:  # the stores' own errors
         raise DataError(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file, and no pipe or device, which might be waited for for ever."""
+    opened = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(opened).st_mode) and not stat.S_ISDIR(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError("is a pipe or a device, allowed: a file")
+    return opened
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
@@ -281,6 +294,13 @@ def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
     """A hidden name beside `path` that nobody else has, on no machine: it carries the host's name and a random part."""
     start = os.fsencode(path.name)[:100].decode(errors="ignore")  # a name may have 255 bytes
     return path.with_name(f".{start}.{socket.gethostname()[:40]}.{uuid.uuid4().hex}{suffix}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes the files of a folder that have a `temporary_name`. Whoever calls knows that their writers have ended."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def unreadable(file: File, error: OSError) -> DataError:
