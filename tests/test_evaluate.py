@@ -174,11 +174,15 @@ def test_runs_of_other_data_are_not_compared(run, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tile", 0], "--tile: got 0, allowed: 1 or more"),
+        (["--tile", 0], "--tile: got 0, allowed: 1 to 32766 (pixels of a side)"),
         (["--tile", 64, "--overlap", 64], "--overlap: got 64, allowed: 0 to 63 (less than --tile)"),
-        (["--boundary-tolerance", -1], "--boundary-tolerance: got -1, allowed: 0 or more pixels"),
+        (["--boundary-tolerance", -1], "--boundary-tolerance: got -1, allowed: 0 to 32766 pixels"),
         (["--rare-share", 0], "--rare-share: got 0, allowed: above 0, at most 1"),
-        (["--resamples", 10], "--resamples: got 10, allowed: 100 or more"),
+        (["--resamples", 10], "--resamples: got 10, allowed: 100 to 1000000 (more change no digit that is printed)"),
+        (
+            ["--resamples", 10**9],
+            "--resamples: got 1000000000, allowed: 100 to 1000000 (more change no digit that is printed)",
+        ),
         (["--against-checkpoint", "last"], "--against-checkpoint: has no effect without --against"),
         (
             ["--thresholds", "--ranking", "iou"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seg.errors import ConfigError
-from seg.labels import MAX_CLASSES, VOID_COLOUR, LabelSet, distinct_colours
+from seg.labels import MAX_CLASSES, VOID_COLOUR, LabelSet, distinct_colours, numbered_names
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -128,3 +128,9 @@ def test_a_name_is_one_line_of_text(name: str) -> None:
         f"labels.names: {name!r} has a line break or control character, allowed: one line of text"
     )
     assert LabelSet.from_names(["$x^2", "straße", "می\u200cخواهم", "a [b] {c}"]).num_classes == 4
+
+
+@pytest.mark.parametrize("number", [0, 256, 999_999_999])
+def test_more_classes_than_a_mask_can_hold_are_refused(number):
+    with pytest.raises(ConfigError, match=f"--num-classes: got {number}, allowed: 1 to 255"):
+        numbered_names(number)

@@ -14,7 +14,18 @@ import pytest
 
 from data_tools.mask_frequencies import main
 from seg.balance import cache, collect_statistics
-from seg.data.files.storage import RemoteFile, common_folder, file_state, is_url, list_files, read_bytes, relative_name
+from seg.data.files.reading import reader
+from seg.data.files.storage import (
+    RemoteFile,
+    common_folder,
+    file_state,
+    is_url,
+    list_files,
+    read_bytes,
+    relative_name,
+    remove_temporaries,
+    temporary_name,
+)
 from seg.data.masks.reading import IndexEncoding, read_mask
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -185,3 +196,20 @@ def test_urls_are_told_from_paths() -> None:
     assert is_url("s3://bucket/masks")
     assert not is_url("masks/train")
     assert not is_url("C:/masks")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: cannot be read \(is a pipe or a device, allowed: a file\)"):
+        read_bytes(tmp_path / "a.png")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        reader(tmp_path / "a.png").read()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = [temporary_name(tmp_path / "last.keras", ".keras"), temporary_name(tmp_path / "log.csv")]
+    kept = [tmp_path / ".hidden.tmp", tmp_path / "log.csv", tmp_path / ".keras"]
+    for path in (*left, *kept):
+        path.write_bytes(b"")
+    remove_temporaries(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
