@@ -262,6 +262,7 @@ def build_model(
             l2=config.training.l2,
             accumulation=config.training.accumulation,
             ema=config.training.ema,
+            skip_nonfinite=config.training.on_nonfinite == "skip",
             # XLA's convolutions are slower on CPU; the segmenter compiles the loss there. And devices meet in a step,
             # which XLA, compiling for one, cannot do.
             jit_compile=num_gpus > 0 and devices.number == 1,
@@ -329,7 +330,7 @@ def callbacks(
     plateau = config.schedule.plateau(config.optimizer.learning_rate, steps)
     facts = on.EpochFacts(steps * config.training.batch_size, found.state.position.seconds if found else 0.0)
     return [
-        DivergenceCheck(),
+        DivergenceCheck(config.training.most_skips, console.print),
         *([RareMean(rare)] if monitor.name == RARE else []),
         *([on.PlateauRate(plateau, monitor, history)] if plateau else []),
         facts,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from seg.section import Count, Positive, Problem, Section, Value
 
+SKIPS = 10  # of an epoch's updates: a broken image or two, but no training that has diverged
 HALVINGS = 3  # of the learning rate, to an eighth: a training that diverges then has another fault
 
 
@@ -52,11 +53,15 @@ class Training(Section):
     loading: Literal["auto", "threads", "processes"] = Field(
         "auto", description="what loads the training batches; auto: processes on a GPU, whose steps outrun threads"
     )
-    on_nonfinite: Literal["stop", "back"] = Field(
-        "stop", description="once a loss or a weight is NaN or infinite; back: to the last checkpoint, at half the rate"
+    on_nonfinite: Literal["stop", "skip", "back"] = Field(
+        "stop",
+        description="once a loss, gradient or weight is NaN or infinite; skip: without the update of that step; "
+        "back: to the last checkpoint, at half the rate",
     )
-    nonfinite_limit: Annotated[int, Field(ge=1, le=20)] | None = Field(
-        None, description=f"how often a run goes back before it gives up; left out: {HALVINGS}"
+    nonfinite_limit: Count | None = Field(
+        None,
+        description="before a run gives up: updates skipped in an epoch, or how often it goes back; left out: "
+        f"{SKIPS} or {HALVINGS}",
     )
     distribution: Literal["none", "mirrored"] = Field(
         "none", description="mirrored: all GPUs of this machine share each batch (docs/scale.md)"
@@ -65,6 +70,11 @@ class Training(Section):
     def problems(self) -> Iterator[Problem]:
         if self.early_stopping is not None and self.early_stopping >= self.epochs:
             yield "early_stopping", f"got {self.early_stopping}, which has no effect in {self.epochs} epochs"
+        if self.on_nonfinite == "skip" and self.distribution != "none":
+            yield (
+                "on_nonfinite",
+                f"skip works on one device; allowed with distribution '{self.distribution}': stop, back",
+            )
         if self.distribution != "none":
             for key, default in (("ema", None), ("accumulation", 1)):
                 if getattr(self, key) != default:
@@ -82,7 +92,12 @@ class Training(Section):
     @property
     def most_halvings(self) -> int:
         """How often the learning rate may be halved."""
-        return 0 if self.on_nonfinite == "stop" else self.nonfinite_limit or HALVINGS
+        return self.nonfinite_limit or HALVINGS if self.on_nonfinite == "back" else 0
+
+    @property
+    def most_skips(self) -> int:
+        """How many updates of an epoch may be skipped."""
+        return self.nonfinite_limit or SKIPS if self.on_nonfinite == "skip" else 0
 
 
 class Checkpoints(Section):

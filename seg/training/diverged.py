@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -33,6 +34,16 @@ class DivergenceCheck(keras.callbacks.Callback):
     once an epoch.
     """
 
+    def __init__(self, most_skips: int = 0, tell: Callable[[str], None] = print) -> None:
+        """Makes the callback.
+
+        Args:
+            most_skips: How many updates of an epoch the model may skip; the logs' `skipped_steps` says how many it has.
+            tell: Gets a sentence about the skipped ones of an epoch.
+        """
+        super().__init__()
+        self.most_skips, self.tell = most_skips, tell
+
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch, self._steps = epoch, 0
 
@@ -44,6 +55,11 @@ class DivergenceCheck(keras.callbacks.Callback):
             # Of the step before, too: an update can break the weights although its own loss was a number.
             told = f"the training loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}"
             raise DivergedError(told, self._epoch, range(max(0, batch - 1), batch + 1))
+        if (skipped := (logs or {}).get("skipped_steps", 0)) > self.most_skips:
+            told = (
+                f"{skipped:.0f} updates of epoch {self._epoch + 1} were NaN or infinite by step {batch + 1} and skipped"
+            )
+            raise DivergedError(f"{told}, allowed: {self.most_skips}", self._epoch, range(batch, batch + 1))
 
     def on_test_begin(self, logs: Logs = None) -> None:
         """Raises: DivergedError: Weights are NaN or infinite."""
@@ -51,6 +67,8 @@ class DivergenceCheck(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Raises: DivergedError: The validation loss is NaN or infinite."""
+        if logs and logs.pop("val_skipped_steps", None) is not None and logs["skipped_steps"]:
+            self.tell(f"epoch {epoch + 1}: {logs['skipped_steps']:.0f} updates were NaN or infinite and skipped")
         loss = (logs or {}).get("val_loss", 0.0)
         if not math.isfinite(loss):
             raise DivergedError(f"the validation loss became {loss} in epoch {epoch + 1}", epoch, range(0))

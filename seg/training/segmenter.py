@@ -54,6 +54,7 @@ class Segmenter(keras.Model):
         l2: float | None = None,
         accumulation: int = 1,
         ema: float | None = None,
+        skip_nonfinite: bool = False,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`, with `loss` a `seg.losses.Combined`. What follows needs TensorFlow.
@@ -70,6 +71,8 @@ class Segmenter(keras.Model):
                 `seg.optimization.weight_average`. The moving statistics of batch normalisation are averaged alike.
                 The model holds the average but while it trains; a saved file has it as the model's weights, and
                 beside it the raw ones, which training goes on from.
+            skip_nonfinite: Whether an update whose loss or gradient is NaN or infinite is undone; the logs count them
+                as `skipped_steps`. Takes the memory of weights and optimizer once more.
             kwargs: As for `keras.Model.compile`.
 
         Raises:
@@ -87,6 +90,7 @@ class Segmenter(keras.Model):
         if accumulation < 1:
             raise ValueError(f"accumulation: got {accumulation}, allowed: 1 or more")
         self.accumulation, self._is_raw = accumulation, False
+        self.skipped = keras.metrics.Sum(name="skipped_steps") if skip_nonfinite else None
         self.average = None if ema is None else WeightAverage(self._averaged(), ema)
         if not isinstance(self.loss, Combined):
             raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
@@ -105,6 +109,7 @@ class Segmenter(keras.Model):
             return config
         own = {"online_weights": self.online_weights, "clip": self.clip, "l2": self.l2}
         own |= {"accumulation": self.accumulation, "ema": self.average and self.average.momentum}
+        own |= {"skip_nonfinite": self.skipped is not None}
         return config | {key: keras.saving.serialize_keras_object(value) for key, value in own.items() if value}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -154,9 +159,29 @@ class Segmenter(keras.Model):
         """One update: the gradient of the loss of the whole batch on all replicas, clipped, to the optimizer."""
         if keras.backend.backend() != "tensorflow":  # where it takes other arguments
             return super().train_step(*args)
+        return self._update(*args)[0] if self.skipped is None else self._update_or_skip(*args)
+
+    def _update_or_skip(self, data: Any) -> dict[str, Any]:
+        """An update, undone where its loss or gradient is no number; then all is as before but for random streams."""
         import tensorflow as tf
 
-        images, labels, pixel_weights = keras.utils.unpack_x_y_sample_weight(args[0])
+        assert self.skipped is not None
+        if num_replicas() > 1:
+            raise ValueError("skip_nonfinite: got several replicas, allowed: one")
+        touched = [*self.weights, *self.optimizer.variables, *self.metrics_variables]
+        before = [tf.identity(variable.value) for variable in touched]
+        _, values = self._update(data)
+        finite = tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(value)) for value in values]))
+        for variable, old in zip(touched, before, strict=True):
+            variable.assign(tf.where(finite, variable.value, old))
+        self.skipped.update_state(tf.where(finite, 0.0, 1.0))
+        return self.get_metrics_result()
+
+    def _update(self, data: Any) -> tuple[dict[str, Any], list[Any]]:
+        """The logs, and what must be numbers: the loss and the gradients."""
+        import tensorflow as tf
+
+        images, labels, pixel_weights = keras.utils.unpack_x_y_sample_weight(data)
         if self.accumulation > 1:
             from seg.training.parts import gradients_of_parts
 
@@ -175,7 +200,7 @@ class Segmenter(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         if self.average is not None:
             self.average.follow(self._averaged(), self.optimizer.iterations)
-        return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights)
+        return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights), [loss, *gradients]
 
     # --- the average of the weights -----------------------------------------------------------------------------------
     def _averaged(self) -> list[Any]:

@@ -44,3 +44,15 @@ def test_a_validation_loss_that_is_no_number_ends_before_the_log(check):
     check.on_epoch_end(2, {"loss": 1.0, "val_loss": 2.0})
     with pytest.raises(DivergedError, match="the validation loss became nan in epoch 3"):
         check.on_epoch_end(2, {"loss": 1.0, "val_loss": math.nan})
+
+
+def test_so_many_updates_may_be_skipped_in_an_epoch(check):
+    told = []
+    check.most_skips, check.tell = 2, told.append
+    check.on_train_batch_end(4, {"loss": 1.0, "skipped_steps": 2.0})
+    logs = {"loss": 1.0, "skipped_steps": 2.0, "val_loss": 1.0, "val_skipped_steps": 0.0}
+    check.on_epoch_end(2, logs)
+    assert "val_skipped_steps" not in logs
+    assert told == ["epoch 3: 2 updates were NaN or infinite and skipped"]
+    with pytest.raises(DivergedError, match="3 updates of epoch 3 were .* by step 6 and skipped, allowed: 2"):
+        check.on_train_batch_end(5, {"loss": 1.0, "skipped_steps": 3.0})

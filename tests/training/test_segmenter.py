@@ -54,6 +54,21 @@ def test_logs_hold_the_loss_each_term_unscaled_and_the_iou():
     assert logs["loss"] == pytest.approx(logs["loss/cross_entropy"] + 0.5 * logs["loss/dice"], rel=1e-6)
 
 
+def test_an_update_that_is_no_number_is_skipped_and_leaves_no_trace():
+    images, labels = batch()
+    broken = images.copy()
+    broken[0, 8, 8] = np.nan
+    runs = []
+    for middle in ([], [broken]):
+        model = small_segmenter(online_weights=OnlineClassWeights(3, "inverse_sqrt"), skip_nonfinite=True, ema=0.9)
+        for seen in (images, *middle, images):
+            logs = model.train_on_batch(seen, labels, return_dict=True)  # resets the metrics
+            assert logs["skipped_steps"] == (seen is broken)
+        runs.append([*model.get_weights(), *(keras.ops.convert_to_numpy(v) for v in model.optimizer.variables)])
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_evaluation_logs_the_same_terms_as_training_without_an_update():
     model = small_segmenter()
     images, labels = batch()
