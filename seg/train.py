@@ -172,7 +172,7 @@ def fit(
     from seg.runs.model_file import describe
     from seg.training.checkpoints import resumed_at
     from seg.training.diverged import DivergedError
-    from seg.training.resuming import finished, resume
+    from seg.training.resuming import advice, finished, resume
     from seg.training.signals import stop_requests
 
     files = run.checkpoints(config.checkpoints.keep)
@@ -293,15 +293,6 @@ def batch_told(config: Config, samples: Sequence[Sample], sampler: Sampler | Non
     texts = [", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "") for names in named]
     before = f"; of the step before it: {texts[0]}" if len(texts) == 2 else ""
     return f" (its batch: {texts[-1]}{before})" if texts else ""
-
-
-def advice(config: Config, run: RunDir) -> str:
-    """What to do about a training that has diverged."""
-    lower = f"optimizer.learning_rate={config.optimizer.learning_rate / 10:g}"
-    return (
-        "; nothing of it was saved. Try a lower optimizer.learning_rate or a class_weights.cap, or look at the files: "
-        f"from the last checkpoint: python -m seg.train --resume {run.path} {lower}"
-    )
 
 
 def callbacks(

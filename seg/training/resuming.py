@@ -71,3 +71,12 @@ def best_since(run: RunDir, epochs: int, tell: Tell) -> int:
             tell(f"warning: {error}; the best of the epochs from {epochs + 1} on takes its place")
             return epochs
     return 0
+
+
+def advice(config: Config, run: RunDir) -> str:
+    """What to do about a training that has diverged."""
+    lower = f"optimizer.learning_rate={config.optimizer.learning_rate / 10:g}"
+    return (
+        "; nothing of it was saved. Try a lower optimizer.learning_rate or a class_weights.cap, or look at the files: "
+        f"from the last checkpoint: python -m seg.train --resume {run.path} {lower}"
+    )
