@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from seg.errors import SegError
-from seg.training.segmenter import all_finite
+from seg.training.model_checks import all_finite
 
 Logs = dict[str, Any] | None
 
