@@ -10,6 +10,7 @@ from seg import train
 from seg.balance import ClassCounts
 from seg.config import load_config
 from seg.errors import DataError
+from seg.runs.devices import Devices
 from seg.runs.run_dir import RunDir
 from seg.training.checkpoints import Checkpoints
 from seg.training.segmenter import load_segmenter
@@ -70,7 +71,7 @@ def test_the_rate_follows_the_monitored_value(run):
 def test_the_last_file_holds_both_weights(run, tiny_config):
     """What is validated, saved as the model and predicted with is the average; a resume goes on from the raw ones."""
     config = load_config(tiny_config, OPTIONS)
-    model, confusion = train.build_model(config, RunDir(run), np.ones(7), steps=3, num_gpus=0)
+    model, confusion = train.build_model(config, RunDir(run), np.ones(7), 3, 0, Devices.of("none", 0))
     model.load_weights(run / "checkpoints/last.keras")
     data = config.evaluation_data(config.samples()["val"], config.input.preprocessing())
     logs = model.evaluate(data, return_dict=True, verbose=0)
