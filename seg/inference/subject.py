@@ -118,7 +118,10 @@ class Subject:
         Raises:
             DataError: An image is of another type or number of bands than the training's.
         """
-        seen = read_images(self.checkpoint)
+        try:
+            seen = read_images(self.checkpoint)
+        except DataError:  # what is wrong with the file is told where the model is loaded
+            seen = None
         if seen is None:
             return ""
         images = [sample.image for sample in self.samples]

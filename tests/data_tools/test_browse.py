@@ -342,5 +342,4 @@ def test_a_large_label_raster_is_shown_without_its_interpolated_overviews(tmp_pa
     assert shown.shape[:2] == (60, 60) and len({tuple(colour) for colour in shown.reshape(-1, 4).tolist()}) == 2
     assert pixels.tolist() == [128 * 256, 0, 128 * 256, 0] and size == (256, 256)
     small = IndexEncoding().reader(path).read(longest=60).values
-    assert small.shape == (52, 52) and set(np.unique(small)) <= {0, 2}
-    np.testing.assert_array_equal(small, mask[::5, ::5])
+    assert small.shape == (60, 60) and set(np.unique(small)) == {0, 2}

@@ -118,7 +118,8 @@ class Raster:
             DataError: The file is broken, turned, of several pages, lacks a band, or holds values of another type.
         """
         self._check()
-        with opened(self.file, contents=self.contents) as dataset:
+        # Overviews of labels may be interpolated, and then hold classes that the file does not.
+        with opened(self.file, contents=self.contents, overviews=bands is not None) as dataset:
             return read_dataset(self.file, dataset, window, bands, longest, picture=self.picture)
 
     def _check(self) -> None:
@@ -141,22 +142,26 @@ def rasterio_module() -> Any:
 
 
 @contextmanager
-def opened(file: File, source: str | None = None, contents: bytes | None = None) -> Iterator[Any]:
+def opened(
+    file: File, source: str | None = None, contents: bytes | None = None, overviews: bool = True
+) -> Iterator[Any]:
     """An open raster, whose errors become a DataError that names `file`.
 
     Args:
         file: The raster.
         source: GDAL's name of a part of it.
         contents: Its bytes, to be opened in its place.
+        overviews: Whether a decimated read may take them.
     """
+    options = {} if overviews else {"OVERVIEW_LEVEL": "NONE"}
     rasterio = rasterio_module()
     try:
         # One driver: no format that names other files.
         if contents is not None:
-            with rasterio.MemoryFile(contents) as memory, memory.open(driver="GTiff") as dataset:
+            with rasterio.MemoryFile(contents) as memory, memory.open(driver="GTiff", **options) as dataset:
                 yield dataset
         else:
-            with rasterio.open(source or file, driver="GTiff") as dataset:
+            with rasterio.open(source or file, driver="GTiff", **options) as dataset:
                 yield dataset
     except rasterio.errors.RasterioError as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
@@ -189,8 +194,7 @@ def read_dataset(
     header = _header(dataset)
     _check_dtypes(file, dataset, bands is None)
     numbers = _mask_bands(file, header) if bands is None else _band_numbers(file, header, bands, picture)
-    # Overviews of labels may be interpolated, and then hold classes that the file does not.
-    area, size = _area(file, header, window, len(numbers), None if bands is None else longest)
+    area, size = _area(file, header, window, len(numbers), longest)
     check_blocks(file, dataset, area, numbers, lambda part: _opacity(dataset, part, (part.height, part.width), numbers))
     values = dataset.read(numbers, window=area, out_shape=(len(numbers), *size))
     if bands is not None:
@@ -205,7 +209,7 @@ def read_dataset(
     bits = int(own.get("NBITS", values.dtype.itemsize * 8))
     if 1 < bits < 8 and rasterio_module().enums.ColorInterp.palette in dataset.colorinterp:  # indices, no shades
         bits = 8
-    stored = Stored(
+    return Stored(
         file,
         values[..., 0] if bands is None and len(numbers) == 1 else values,
         format="TIFF" if picture else "raster",
@@ -216,7 +220,6 @@ def read_dataset(
         valid=None if opacity is None or opacity.all() else opacity != 0,
         white_is_zero=values.dtype.kind == "u" and "MINISWHITE" in structure,
     )
-    return stored.part(None, longest) if bands is None and window is None else stored
 
 
 def _opacity(dataset: Any, area: Any, size: tuple[int, int], numbers: Sequence[int]) -> np.ndarray | None:
