@@ -172,6 +172,7 @@ def fit(
     from seg.runs.model_file import describe
     from seg.training.checkpoints import resumed_at
     from seg.training.diverged import DivergedError
+    from seg.training.freezing import freezing
     from seg.training.resuming import advice, finished, resume
     from seg.training.signals import stop_requests
 
@@ -194,9 +195,9 @@ def fit(
             return model, confusion
         preprocessing = config.input.preprocessing(prepared.statistics)
         described = describe(config.labels.label_set(), preprocessing, prepared.images)
-        board = tensorboard(config, run, splits["val"], prepared, preprocessing)
+        watching = [*freezing(config, model), tensorboard(config, run, splits["val"], prepared, preprocessing)]
         with stop_requests(console.print) as stop:
-            watching = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, [board], described)
+            called = callbacks(slowed, run, files, found, log, steps, rare, halvings, stop, watching, described)
             try:
                 model.fit(
                     devices.data(training_data),
@@ -204,7 +205,7 @@ def fit(
                     epochs=config.training.epochs,
                     initial_epoch=len(log),
                     steps_per_epoch=steps,
-                    callbacks=watching,
+                    callbacks=called,
                     shuffle=False,  # the stream has its order
                     verbose=0,
                 )

@@ -21,6 +21,7 @@ OPTIONS = (
     "training.l2=1e-4",
     "training.accumulation=2",
     "training.ema=0.8",
+    "training.freeze={layers: [down0_*], epochs: 3}",
     "training.monitor=loss/dice",
     "optimizer={name: sgd, learning_rate: 0.05, nesterov: true, clip: {limit: 0.5}}",
     "schedule={name: plateau, patience: 1, factor: 0.5, warmup_steps: 2}",

@@ -82,6 +82,10 @@ def _cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
     if schedule and training:
         wrong = schedule.training_problems(training.epochs, training.early_stopping)
         yield from (("schedule." + key, text) for key, text in wrong)
+    if training and training.freeze and "encoder" in training.freeze.layers and "model" in sections:
+        encoder = sections["model"].encoder
+        if encoder is None or encoder.weights == "none":
+            yield "training.freeze.layers", "got encoder, allowed: with model.encoder, whose weights are pretrained"
     if labels and loss and training:
         scores = ("mean_iou", "mean_iou_rare", *(f"iou/{name}" for name in labels.class_names))
         known = [*scores, "loss", *(f"loss/{term.name}" for term in loss)]

@@ -13,6 +13,19 @@ SKIPS = 10  # of an epoch's updates: a broken image or two, but no training that
 HALVINGS = 3  # of the learning rate, to an eighth: a training that diverges then has another fault
 
 
+class Freeze(Section):
+    """Layers that are not trained, for a while or ever."""
+
+    layers: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = Field(
+        ("encoder",), description="encoder: that of model.encoder; or patterns of layer names, such as encoder_block1_*"
+    )
+    epochs: Annotated[int, Field(ge=1)] | None = Field(None, description="left out: for the whole training")
+
+    def patterns(self) -> list[str]:
+        """Shell patterns of layer names."""
+        return ["encoder_*" if pattern == "encoder" else pattern for pattern in self.layers]
+
+
 class Training(Section):
     """How long, how much at once, how precisely, and which epoch is the best (docs/training.md)."""
 
@@ -39,6 +52,7 @@ class Training(Section):
     l2: Positive | None = Field(
         None, description="adds l2 x the sum of the squared kernels to the loss; biases and norms are left out"
     )
+    freeze: Freeze | None = Field(None, description="layers that are left as they begin; left out: none")
     monitor: str = Field(
         "mean_iou",
         description="validation value that decides the best epoch, early stopping and a plateau: mean_iou, "
@@ -79,6 +93,8 @@ class Training(Section):
             for key, default in (("ema", None), ("accumulation", 1)):
                 if getattr(self, key) != default:
                     yield key, f"works on one device; allowed with distribution '{self.distribution}': leave it out"
+        if self.freeze is not None and self.freeze.epochs is not None and self.freeze.epochs >= self.epochs:
+            yield "freeze.epochs", f"got {self.freeze.epochs}, allowed: less than epochs ({self.epochs}), or left out"
         if self.batch_size % self.accumulation:
             yield "accumulation", f"got {self.accumulation}, allowed: divisors of batch_size ({self.batch_size})"
         if self.nonfinite_limit is not None and self.on_nonfinite == "stop":

@@ -88,14 +88,14 @@ class Segmenter(keras.Model):
             raise ValueError(f"accumulation: got {accumulation}, allowed: 1 or more")
         self.accumulation, self._is_raw = accumulation, False
         self.skipped = keras.metrics.Sum(name="skipped_steps") if skip_nonfinite else None
-        self.average = None if ema is None else WeightAverage(self._averaged(), ema)
+        self.average = None if ema is None else WeightAverage(self._layer_weights(), ema)
         if not isinstance(self.loss, Combined):
             raise TypeError(f"loss: got {type(self.loss).__name__}, allowed: seg.losses.Combined, also of one term")
         if online_weights is not None and not self.loss.has_class_weights:
             raise ValueError("online_weights: no effect, no loss term has class weights; allowed: with such a term")
         self.online_weights = online_weights
         self.term_means = [keras.metrics.Mean(name=f"loss/{term.name}") for _, term in self.loss.terms]
-        if self.losses:
+        if self._penalties():
             self.term_means.append(keras.metrics.Mean(name="loss/regularization"))
         self._training_loss = partial(_evaluate, self.loss) if self.jit_compile else _compiled(self.loss)
 
@@ -145,12 +145,18 @@ class Segmenter(keras.Model):
         else:  # batches may differ in size, for each of which XLA would compile anew; each is one replica's
             with apart():
                 total, values = _evaluate(self.loss, *given)
-        if self.losses:
-            penalty = ops.sum(ops.stack([ops.cast(loss, "float32") for loss in self.losses]))
+        if penalties := self._penalties():
+            penalty = ops.sum(ops.stack(penalties))
             total, values = total + penalty, (*values, penalty)
         for mean, value in zip(self.term_means, values, strict=True):
             mean.update_state(value, sample_weight=ops.shape(y_pred)[0])
         return total / num_replicas()
+
+    def _penalties(self) -> list[Any]:
+        """Each regularised weight's part of the loss. Of frozen layers too, which Keras leaves out: the validation loss
+        would change with their thaw, but only once its step is traced anew."""
+        weights = [weight for weight in self._layer_weights() if weight.regularizer is not None]
+        return [ops.cast(weight.regularizer(weight), "float32") for weight in weights]
 
     def train_step(self, *args: Any) -> dict[str, Any]:
         """One update: the gradient of the loss of the whole batch on all replicas, clipped, to the optimizer."""
@@ -196,12 +202,12 @@ class Segmenter(keras.Model):
             gradients = [gradient / num_replicas() for gradient in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         if self.average is not None:
-            self.average.follow(self._averaged(), self.optimizer.iterations)
+            self.average.follow(self._layer_weights(), self.optimizer.iterations)
         return self.compute_metrics(images, labels, logits, sample_weight=pixel_weights), [loss, *gradients]
 
     # --- the average of the weights -----------------------------------------------------------------------------------
-    def _averaged(self) -> list[Any]:
-        """What is averaged: all weights and statistics of the layers, trained or not."""
+    def _layer_weights(self) -> list[Any]:
+        """All weights and statistics of the layers, trained or not."""
         weights = [weight for layer in self.layers for weight in layer.weights]
         return [weight for weight in weights if "float" in keras.backend.standardize_dtype(weight.dtype)]
 
@@ -219,7 +225,7 @@ class Segmenter(keras.Model):
 
     def _swap(self) -> None:
         assert self.average is not None
-        self.average.swap(self._averaged())
+        self.average.swap(self._layer_weights())
         self._is_raw = not self._is_raw
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:

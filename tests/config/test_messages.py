@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg.config import load_config
-from seg.config.training import Training
+from seg.config.training import Output, Training
 from seg.errors import ConfigError
 
 BASE = """\
@@ -379,6 +379,14 @@ def test_one_logit_is_for_two_classes(tmp_path: Path):
             ["optimizer={name: sgd, momentum: 0, nesterov: true}"],
             "optimizer.nesterov: has no effect with momentum 0, allowed: false",
         ),
+        (
+            ["training.freeze={epochs: 3}", "model.encoder={name: efficientnet_lite0}"],
+            "training.freeze.epochs: got 3, allowed: less than epochs (3), or left out",
+        ),
+        (
+            ["training.freeze={}"],
+            "training.freeze.layers: got encoder, allowed: with model.encoder, whose weights are pretrained",
+        ),
         (["training.accumulation=4"], "training.accumulation: got 4, allowed: divisors of batch_size (2)"),
         (["schedule={name: plateau, patience: 3}"], "schedule.patience: got 3, which has no effect in 3 epochs"),
         (
@@ -447,7 +455,8 @@ def test_what_is_missing_from_an_empty_mapping(tmp_path: Path):
 
 
 def test_keys_that_are_no_text_are_unknown_keys(tmp_path: Path):
-    assert problems(tmp_path, text=BASE + "output: {3: 4}\n") == ["output.3: unknown key; allowed: root, overlays"]
+    allowed = ", ".join(Output.model_fields)
+    assert problems(tmp_path, text=BASE + "output: {3: 4}\n") == [f"output.3: unknown key; allowed: {allowed}"]
     assert problems(tmp_path, text=BASE + "3: 4\n") == [f"3: unknown key; allowed: {SECTIONS}"]
 
 
