@@ -42,6 +42,7 @@ class Segmenter(keras.Model):
     """
 
     average: WeightAverage | None = None  # of a model that is not compiled
+    jit_compile: Any  # Keras's property
 
     def compile(
         self,
@@ -292,9 +293,14 @@ class Segmenter(keras.Model):
             self.train_function = self._on_replicas(self.train_step)
 
     def make_test_function(self, force: bool = False) -> None:
-        """As Keras's; under `tf.distribute` see `_on_replicas`."""
+        """As Keras's, but not compiled by XLA, which would do so anew for each size of image; under `tf.distribute` see
+        `_on_replicas`."""
         if not self._is_distributed:
-            super().make_test_function(force)
+            compiled, self.jit_compile = self.jit_compile, False
+            try:
+                super().make_test_function(force)
+            finally:
+                self.jit_compile = compiled
         elif getattr(self, "test_function", None) is None or force:
             self.test_function = self._on_replicas(self.test_step)
 

@@ -19,6 +19,7 @@ from seg.training.class_shares import class_shares, has_class_shares
 from seg.training.hooks import ModelFunction
 
 SHARES_EVERY = 4  # batches: the shares need the loss and its gradient, which cost half as much as a small model
+EAGER_CALLS = 12  # of what looks at a batch, in the time of which it is traced
 # Of a batch at most: more are thinned out by rows and columns, or 150 classes would fill the memory and take long.
 SHARE_LOGITS = 2**18
 
@@ -70,6 +71,25 @@ class _Seen(NamedTuple):
     shares: tuple[Tensor, ...] | None
 
 
+class Traced:
+    """A function of tensors that becomes a graph once it has been called so often that tracing pays.
+
+    Without a graph every operation is Python in the training's thread, 10 to 100 ms a batch of a validation; to trace
+    one takes longer than all looks of a short run. After as many calls as a trace takes the time of, neither choice
+    can have cost more than twice the better one.
+    """
+
+    def __init__(self, function: Callable[..., Any], eager: bool = False) -> None:
+        """`eager`: for good."""
+        self._function, self._eager, self._calls = function, eager, 0
+        self._graph = tf.function(function, reduce_retracing=True, autograph=False)
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """The function's results."""
+        self._calls += 1
+        return (self._function if self._eager or self._calls <= EAGER_CALLS else self._graph)(*tensors)
+
+
 class ValidationWatch(ModelFunction):
     """Stands in for a model's test function while `fit` runs, and remembers what the configuration wants to see.
 
@@ -82,7 +102,10 @@ class ValidationWatch(ModelFunction):
         super().__init__(model, "test_function")
         self.labels, self.watched, self.picture = labels, watched, picture or stretched
         self.findings: Findings | None = None  # of the validation that runs or has run; None: it is not looked at
-        self._step = self._logging_step()
+        self._step = self._logging_step(model.jit_compile)
+        self._step_of_sizes = self._logging_step(False) if model.jit_compile else self._step
+        self._observe = Traced(self._observed, model.run_eagerly)
+        self._divide = Traced(self._shares, model.run_eagerly)
         self._position = self._batches = 0
         self._waiting: _Seen | None = None
         self._share_sums: np.ndarray | None = None
@@ -109,6 +132,8 @@ class ValidationWatch(ModelFunction):
     def __call__(self, iterator: Any) -> Any:
         """What `evaluate` calls, also that of `fit`."""
         logs = None
+        # XLA would compile anew for every size of image, and take longer for one than for a validation without it.
+        step = self._step if _one_size(iterator) else self._step_of_sizes
         for _ in range(self.model.steps_per_execution):
             try:
                 data = next(iterator)
@@ -117,12 +142,12 @@ class ValidationWatch(ModelFunction):
                     raise
                 break
             data = tf.nest.map_structure(lambda value: None if _is_optional(value) else value, data)
-            logs, logits = self._step(data)
+            logs, logits = step(data)
             if self.findings is not None:
                 self._look(data, logits)
         return logs
 
-    def _logging_step(self) -> Callable[[Any], tuple[Any, Any]]:
+    def _logging_step(self, jit_compile: bool) -> Callable[[Any], tuple[Any, Any]]:
         """From a batch to (logs, logits of each replica)."""
         model = self.model
         strategy = model.distribute_strategy
@@ -149,7 +174,7 @@ class ValidationWatch(ModelFunction):
 
         if model.run_eagerly:
             return on_replicas
-        return tf.function(on_replicas, reduce_retracing=True, jit_compile=model.jit_compile)
+        return tf.function(on_replicas, reduce_retracing=True, jit_compile=jit_compile)
 
     # --- looking ------------------------------------------------------------------------------------------------------
     def _look(self, data: Any, logits: Sequence[Any]) -> None:
@@ -161,13 +186,12 @@ class ValidationWatch(ModelFunction):
                 continue
             for code in self.labels.codes:  # one of several classes: nothing to look at
                 y = tf.where(tf.equal(y, code), tf.cast(self.labels.ignore_index, y.dtype), y)
-            prediction, histograms = self._observed(y, z)
+            prediction, histograms = self._observe(y, z)
             shares = None
             divided = has_class_shares(self.model.loss) and not (self.labels.multi_label or self.labels.partial)
             if divided and self._batches % SHARES_EVERY == 0:
                 thin = max(1, math.ceil(math.sqrt(math.prod(z.shape) / SHARE_LOGITS)))
-                thinned = y[:, ::thin, ::thin], z[:, ::thin, ::thin]
-                shares = class_shares(self.model.loss, *thinned, *self._online_weights())
+                shares = self._divide(y[:, ::thin, ::thin], z[:, ::thin, ::thin], *self._online_weights())
             self._note(_Seen(x, y, prediction, histograms, shares))
         self._batches += 1
 
@@ -185,13 +209,16 @@ class ValidationWatch(ModelFunction):
         return [] if online is None else [online.current()]
 
     def _observed(self, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The prediction, uint8, and the histograms. No graph: to trace one takes longer than a run's looks do."""
+        """The prediction, uint8, and the histograms."""
         best = logits > 0 if self.labels.multi_label else tf.argmax(logits, axis=-1, output_type=tf.int32)
         prediction = tf.cast(best, tf.uint8)
         classes = list(self.watched.curve_classes)
         if not classes:
             return prediction, None
         return prediction, probability_histogram(labels, logits, classes, ignore_index=self.labels.ignore_index)
+
+    def _shares(self, labels: Tensor, logits: Tensor, *online_weights: Tensor) -> tuple[Tensor, ...]:
+        return class_shares(self.model.loss, labels, logits, *online_weights)
 
     def _note(self, seen: _Seen | None) -> None:
         """Takes in the batch before `seen`, which takes its place."""
@@ -238,6 +265,13 @@ class ValidationWatch(ModelFunction):
             worst.append((number, position, tile))
             worst.sort(key=lambda entry: (-entry[0], entry[1]))
             del worst[self.watched.tiles :]
+
+
+def _one_size(iterator: Any) -> bool:
+    """Whether all images are of one size, as far as the data say."""
+    spec = getattr(iterator, "element_spec", None)
+    images = tf.nest.flatten(spec)[:1]
+    return all(image.shape[1:].is_fully_defined() for image in images)
 
 
 def _is_optional(value: Any) -> bool:

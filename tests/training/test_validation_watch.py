@@ -9,7 +9,7 @@ from seg.metrics.confusion import ConfusionMatrix
 from seg.metrics.pr_curve import probability_histogram
 from seg.training import validation_watch
 from seg.training.class_shares import class_shares
-from seg.training.validation_watch import ValidationWatch, Watched
+from seg.training.validation_watch import EAGER_CALLS, Traced, ValidationWatch, Watched
 
 LABELS = LabelSet.from_names(["a", "b", "c"])
 random = np.random.default_rng(0)
@@ -60,6 +60,45 @@ def test_the_logs_are_those_of_an_unwatched_evaluation(options, data):
     assert logs == pytest.approx(expected, rel=1e-6)
     assert set(findings.samples) == {"one", "six"}
     assert model.evaluate(data, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-6)
+
+
+def test_images_of_several_sizes_are_not_compiled_by_xla():
+    """XLA would compile anew for each size; the scores are those of the images one by one."""
+    sizes = [(8, 6), (4, 6), (8, 2)]
+    pairs = [(IMAGES[:1, :height, :width], MASKS[:1, :height, :width]) for height, width in sizes]
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32), tf.TensorSpec((None, None, None), tf.uint8)
+    data = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=spec)
+    data = data.apply(tf.data.experimental.assert_cardinality(3))
+    model = conv_model(jit_compile=True)
+    watch = ValidationWatch(model, LABELS, WATCHED)
+    watch.install()
+    watch.begin(look=True)
+    model.evaluate(data, verbose=0)
+    watch.remove()
+    assert watch._step.experimental_get_tracing_count() == 0 < watch._step_of_sizes.experimental_get_tracing_count()
+    expected = np.zeros((3, 3), int)
+    for images, masks in pairs:
+        inside = masks != 255
+        np.add.at(expected, (masks[inside], conv_model().predict(images, verbose=0).argmax(-1)[inside]), 1)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.metrics[1].metrics[0].matrix), expected)
+
+
+def test_what_is_called_often_becomes_a_graph_with_the_same_results():
+    seen = []
+
+    def double(values):
+        seen.append(tf.executing_eagerly())
+        return 2 * values
+
+    traced, eager = Traced(double), Traced(double, eager=True)
+    for number in range(EAGER_CALLS + 5):
+        values = tf.fill((1, 1 + number % 3), float(number))
+        np.testing.assert_array_equal(traced(values), np.full((1, 1 + number % 3), 2.0 * number))
+    assert seen[:EAGER_CALLS] == [True] * EAGER_CALLS and not any(seen[EAGER_CALLS:])
+    seen.clear()
+    for _ in range(EAGER_CALLS + 1):
+        eager(tf.zeros(2))
+    assert all(seen)
 
 
 def test_several_steps_per_execution_see_every_batch(data):
