@@ -26,7 +26,7 @@ else
     part 220 $benchmarks.train_step --device gpu
     part 60 $benchmarks.step_profile --device gpu --steps 5
     part 90 $benchmarks.losses --no-memory --compile --allocator default --runs 10
-    part 80 $benchmarks.input_pipeline --workers "$(nproc)" --rounds 3 --seconds 1 --files 200
+    part 80 $benchmarks.input_pipeline --cores "$(nproc)" --rounds 3 --seconds 1 --files 200
     # Values against NumPy, Keras and float64 within the tests' own tolerances, with the GPU as the device.
     part 150 pytest -q -p no:cacheprovider -n 4 -m "not slow" tests/losses tests/metrics tests/models
 fi

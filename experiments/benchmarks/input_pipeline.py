@@ -1,40 +1,39 @@
 """Images a second of the training pipeline, beside torch's DataLoader and the bare loop over the same files.
 
-python -m experiments.benchmarks.input_pipeline [--camvid ROOT]
+python -m experiments.benchmarks.input_pipeline [--camvid ROOT] [--cores N]
 
-Two sets: 480 x 360 JPEG images with PNG masks (CamVid's own, or as large), and 1024 x 1024 PNG images and masks. All
-draw the same augmentation (flip, zoom 0.5 to 2, turn, brightness, contrast, saturation and hue; a crop of 256) and give
-batches of 8 float32 images with their masks:
+Two sets: whole 480 x 360 JPEG images with PNG masks (CamVid's own, or as large) and the augmentation of
+configs/camvid.yaml; and 1024 x 1024 PNG images and masks, crops of 256, the same changes but for zoom 0.5 to 2 and
+turns of 10 degrees. All give batches of 8 float32 images, normalised, with their masks:
 
-- seg: `training_batches`, threads; with decoded pixels kept in memory or on disk in the rows below it;
-- torch, seg's transforms: a DataLoader with worker processes, whose dataset decodes with OpenCV and calls the very
-  `Augmentation` of seg;
-- torch, albumentations: the same, with a Compose of albumentations' own HorizontalFlip, Affine, PadIfNeeded,
-  RandomCrop, RandomBrightnessContrast, ColorJitter and Normalize;
+- seg, processes and seg, threads: `training_batches` either way; with decoded pixels kept in memory in the row below;
+- torch, seg's transforms: a DataLoader with worker processes, whose dataset decodes with OpenCV, calls the very
+  `Augmentation` of seg and normalises as seg does;
 - bare loop: one thread decodes and augments, nothing else: no normalisation, no batches. Times the cores it is what
   the cores could do.
 
 Rounds are interleaved, so that a busy moment of the machine hits all; medians of the rounds, and the medians of the
-rounds' ratios. Each pipeline is warm before it is timed, and idle while another is. CPU milliseconds are those of all
-threads and processes of a pipeline: what it takes from a training beside it, and the figure that holds on a machine
-with other work, where seconds measure how many threads ask for a core.
+rounds' ratios. Spread is the middle half of the rounds over their median. Each pipeline is warm before it is timed, and
+idle while another is. CPU milliseconds are those of all threads and processes of a pipeline: what it takes from a
+training beside it, and the figure that holds on a machine with other work, where seconds measure how many threads ask
+for a core. Scaling is the speed with N workers over N times that with one.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import multiprocessing
 import os
+import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import albumentations
 import cv2
 import numpy as np
 from rich.console import Console
@@ -50,18 +49,15 @@ from seg.data.views.transforms import Augmentation
 from seg.labels import LabelSet
 
 BATCH_SIZE = 8
+Loading = Literal["threads", "processes"]
 CROP = (256, 256)
 VOID = 255
 LABELS = LabelSet.from_names([f"class_{index}" for index in range(12)])
-AUGMENTATION = Augmentation(
-    horizontal_flip=0.5,
-    scale=(0.5, 2.0),
-    rotate=10.0,
-    brightness=0.2,
-    contrast=0.2,
-    colour_jitter=0.2,
-    crop=CROP,
-)
+CAMVID = {"horizontal_flip": 0.5, "brightness": 0.2, "contrast": 0.3, "colour_jitter": 0.3}
+AUGMENTATIONS = {
+    ".jpg": Augmentation(scale=(0.7, 1.6), rotate=5.0, **CAMVID),
+    ".png": Augmentation(scale=(0.5, 2.0), rotate=10.0, crop=CROP, **CAMVID),
+}
 GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG": ((1024, 1024), ".png", 16)}
 
 
@@ -73,13 +69,16 @@ def preprocessing() -> Any:
     return Preprocessing(3, None, None, (0.5,) * 3, (0.25,) * 3)
 
 
-def seg_batches(samples: Sequence[Sample], workers: int, kept: PixelCache | None = None) -> Iterator[Any]:
+def seg_batches(samples: Sequence[Sample], workers: int, loading: Loading, kept: PixelCache | None = None) -> Any:
     """The pipeline that training uses."""
     from seg.data.batches.dataset import training_batches
 
+    augmentation = AUGMENTATIONS[samples[0].image.suffix]
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0, "epochs": 100_000, "workers": workers}
     return iter(
-        training_batches(samples, LABELS, IndexEncoding(), preprocessing(), AUGMENTATION, cache=kept, **settings)
+        training_batches(
+            samples, LABELS, IndexEncoding(), preprocessing(), augmentation, cache=kept, loading=loading, **settings
+        )
     )
 
 
@@ -92,45 +91,23 @@ def decode(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 class TorchSamples:
     """A map-style dataset for torch, over many epochs."""
 
-    def __init__(self, samples: Sequence[Sample], transform: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
-        self.samples, self.transform = samples, transform
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples) * 100_000
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = decode(self.samples[index % len(self.samples)])
-        return self.transform(image, mask, index)
+        sample = self.samples[index % len(self.samples)]
+        image, mask = AUGMENTATIONS[sample.image.suffix](*decode(sample), index)
+        return preprocessing().prepare(image), mask
 
 
-def segs_transforms(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """seg's own, in a worker process of torch."""
-    image, mask = AUGMENTATION(image, mask, seed)
-    return preprocessing().prepare(image), mask
-
-
-STOCK = albumentations.Compose([
-    albumentations.HorizontalFlip(p=0.5),
-    albumentations.Affine(scale=(0.5, 2.0), rotate=(-10, 10), fill_mask=VOID, p=1.0),
-    albumentations.PadIfNeeded(*CROP, border_mode=cv2.BORDER_CONSTANT, fill_mask=VOID),
-    albumentations.RandomCrop(*CROP),
-    albumentations.RandomBrightnessContrast(0.2, 0.2, p=1.0),
-    albumentations.ColorJitter((1.0, 1.0), (1.0, 1.0), (0.8, 1.2), (-0.05, 0.05), p=1.0),
-    albumentations.Normalize((0.5,) * 3, (0.25,) * 3),
-])  # fmt: skip
-
-
-def stock_transforms(image: np.ndarray, mask: np.ndarray, _: int) -> tuple[np.ndarray, np.ndarray]:
-    """albumentations' own."""
-    drawn = STOCK(image=image, mask=mask)
-    return drawn["image"], drawn["mask"]
-
-
-def torch_batches(samples: Sequence[Sample], workers: int, transform: Callable[..., Any]) -> Iterator[Any]:
+def torch_batches(samples: Sequence[Sample], workers: int) -> Iterator[Any]:
     """torch's DataLoader with `workers` processes."""
     import torch
 
-    dataset: Any = TorchSamples(samples, transform)
+    dataset: Any = TorchSamples(samples)
     return iter(torch.utils.data.DataLoader(dataset, BATCH_SIZE, num_workers=workers, multiprocessing_context="spawn"))
 
 
@@ -140,17 +117,18 @@ def bare_loop(samples: Sequence[Sample]) -> Iterator[None]:
     while True:
         for start in range(0, len(samples) - BATCH_SIZE + 1, BATCH_SIZE):
             for sample in samples[start : start + BATCH_SIZE]:
-                AUGMENTATION(*decode(sample), seed)
+                AUGMENTATIONS[sample.image.suffix](*decode(sample), seed)
                 seed += 1
             yield
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its workers so far."""
+    """Of this process and of its workers so far, whoever started them."""
     ticks = 0
-    for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # user and system
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += (int(fields[1]) == os.getpid()) * (int(fields[11]) + int(fields[12]))  # user and system
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -177,22 +155,20 @@ def measure(batches: Iterator[Any], seconds: float) -> tuple[float, float]:
     return speed, 1000 * (cpu_seconds() - cpu) / (BATCH_SIZE * (READY + count))
 
 
+BARE = "bare loop, one core"
 READY = 6  # torch keeps 2 batches a worker ready, tf.data 2 and the images under way
 
 
-def compare(
-    samples: Sequence[Sample], folder: Path, workers: int, seconds: float, rounds: int, console: Console
-) -> None:
-    """One table: a row a pipeline."""
+def compare(samples: Sequence[Sample], workers: int, seconds: float, rounds: int, console: Console) -> dict[str, float]:
+    """One table: a row a pipeline. Returns the images a second of each."""
     pipelines: dict[str, Iterator[Any]] = {
-        "seg": seg_batches(samples, workers),
-        "seg, cache in memory": seg_batches(samples, workers, PixelCache(4 * 2**30, "benchmark")),
-        "seg, cache on disk": seg_batches(samples, workers, PixelCache(4 * 2**30, "benchmark", folder / "cache")),
-        "bare loop, one core": bare_loop(samples),
+        "seg, processes": seg_batches(samples, workers, "processes"),
+        "seg, threads": seg_batches(samples, workers, "threads"),
+        "seg, processes, cache": seg_batches(samples, workers, "processes", PixelCache(4 * 2**30, "benchmark")),
+        BARE: bare_loop(samples),
     }
     if importlib.util.find_spec("torch"):
-        pipelines["torch, seg's transforms"] = torch_batches(samples, workers, segs_transforms)
-        pipelines["torch, albumentations"] = torch_batches(samples, workers, stock_transforms)
+        pipelines["torch, seg's transforms"] = torch_batches(samples, workers)
     for batches in pipelines.values():
         for _ in range(len(samples) // BATCH_SIZE + 1):
             next(batches)
@@ -200,19 +176,24 @@ def compare(
     for _ in track(range(rounds), f"{workers} workers", console=console, transient=True):
         for name, batches in pipelines.items():
             rounds_of[name].append(measure(batches, seconds))
-    head = ("pipeline", "images/s", "seg / it", "CPU ms/image", "it / seg")
+    head = ("pipeline", "images/s", "spread", "processes / it", "CPU ms/image", "it / processes")
     table = Table(*head, title=f"{workers} worker(s)")
+    speeds = {}
     for name, values in rounds_of.items():
-        cores = workers if name.startswith("bare") else 1
-        pairs = list(zip(rounds_of["seg"], values, strict=True))
+        cores = workers if name == BARE else 1
+        pairs = list(zip(rounds_of["seg, processes"], values, strict=True))
+        quarters = np.percentile([speed for speed, _ in values], (25, 50, 75))
+        speeds[name] = cores * float(quarters[1])
         table.add_row(
             f"{name} x {workers}" if cores > 1 else name,
-            f"{cores * statistics.median(speed for speed, _ in values):.0f}",
+            f"{speeds[name]:.0f}",
+            f"{(quarters[2] - quarters[0]) / quarters[1]:.0%}",
             f"{statistics.median(ours[0] / (cores * theirs[0]) for ours, theirs in pairs):.2f}",
             f"{statistics.median(cost for _, cost in values):.2f}",
             f"{statistics.median(theirs[1] / ours[1] for ours, theirs in pairs):.2f}",
         )
     console.print(table)
+    return speeds
 
 
 def generate(folder: Path, size: tuple[int, int], suffix: str, number: int) -> list[Sample]:
@@ -237,12 +218,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints two tables a set of files: one worker, and as many as asked for."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.input_pipeline", description=__doc__)
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="CamVid's folder: images/train and masks/train")
-    parser.add_argument("--workers", type=int, default=2, help="threads, or processes of torch (default: %(default)s)")
+    parser.add_argument("--cores", type=int, default=2, help="workers of each pipeline (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a pipeline in a round (default: %(default)s)")
     parser.add_argument("--files", type=int, help="of each set at most; left out: all")
     parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     console = Console()
+    processors = Path("/proc/cpuinfo").read_text().split("model name")[1:]
+    console.print(
+        f"{len(processors)} x {processors[0].partition(chr(10))[0].strip(' :' + chr(9))}, {platform.platform()}"
+    )
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
@@ -255,8 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 samples = generate(own, size, suffix, number)
             samples = samples[: arguments.files]
             console.rule(f"{name}, {len(samples)} files")
-            for workers in sorted({1, arguments.workers}):
-                compare(samples, own, workers, arguments.seconds, arguments.rounds, console)
+            settings = (arguments.seconds, arguments.rounds, console)
+            one, several = (compare(samples, workers, *settings) for workers in (1, arguments.cores))
+            scaling = {name: several[name] / one[name] / arguments.cores for name in one if name != BARE}
+            console.print("scaling: " + ", ".join(f"{name} {value:.2f}" for name, value in scaling.items()))
     return 0
 
 
