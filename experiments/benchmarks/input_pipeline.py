@@ -53,12 +53,17 @@ Loading = Literal["threads", "processes"]
 CROP = (256, 256)
 VOID = 255
 LABELS = LabelSet.from_names([f"class_{index}" for index in range(12)])
-CAMVID = {"horizontal_flip": 0.5, "brightness": 0.2, "contrast": 0.3, "colour_jitter": 0.3}
+CAMVID: dict[str, Any] = {"horizontal_flip": 0.5, "brightness": 0.2, "contrast": 0.3, "colour_jitter": 0.3}
 AUGMENTATIONS = {
     ".jpg": Augmentation(scale=(0.7, 1.6), rotate=5.0, **CAMVID),
     ".png": Augmentation(scale=(0.5, 2.0), rotate=10.0, crop=CROP, **CAMVID),
 }
 GENERATED = {"480 x 360 JPEG + PNG": ((360, 480), ".jpg", 100), "1024 x 1024 PNG": ((1024, 1024), ".png", 16)}
+
+
+def augmentation_of(sample: Sample) -> Augmentation:
+    """That of the set which the sample belongs to."""
+    return AUGMENTATIONS[Path(str(sample.image)).suffix]
 
 
 @cache
@@ -73,7 +78,7 @@ def seg_batches(samples: Sequence[Sample], workers: int, loading: Loading, kept:
     """The pipeline that training uses."""
     from seg.data.batches.dataset import training_batches
 
-    augmentation = AUGMENTATIONS[samples[0].image.suffix]
+    augmentation = augmentation_of(samples[0])
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0, "epochs": 100_000, "workers": workers}
     return iter(
         training_batches(
@@ -99,7 +104,7 @@ class TorchSamples:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         sample = self.samples[index % len(self.samples)]
-        image, mask = AUGMENTATIONS[sample.image.suffix](*decode(sample), index)
+        image, mask = augmentation_of(sample)(*decode(sample), index)
         return preprocessing().prepare(image), mask
 
 
@@ -117,7 +122,7 @@ def bare_loop(samples: Sequence[Sample]) -> Iterator[None]:
     while True:
         for start in range(0, len(samples) - BATCH_SIZE + 1, BATCH_SIZE):
             for sample in samples[start : start + BATCH_SIZE]:
-                AUGMENTATIONS[sample.image.suffix](*decode(sample), seed)
+                augmentation_of(sample)(*decode(sample), seed)
                 seed += 1
             yield
 
