@@ -134,16 +134,13 @@ def _classes(labels: LabelSet) -> str:
 
 
 def _subject(opened: _Opened, settings: Settings) -> Subject:
-    import json
-
-    from seg.balance import ClassCounts
     from seg.inference.subject import Subject
 
     path, checkpoint, config, run = opened
     if config.labels.multi_label:
         settings.check_multi_label()
-    counts = ClassCounts.load(run.counts) if run else None
-    weights = json.loads((run.path / "class_weights.json").read_text("utf-8")) if run else None
+    counts = run.class_counts() if run else None
+    weights = run.class_weights(config.labels.label_set().names) if run else None
     return Subject.of_run(path, checkpoint, config, opened.preprocessing, counts, weights, settings)
 
 

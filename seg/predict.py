@@ -16,6 +16,8 @@ from seg.progress import progress
 if TYPE_CHECKING:
     from seg.data.files.storage import File
     from seg.data.views.preprocessing import Preprocessing
+    from seg.labels import LabelSet
+    from seg.runs.run_dir import RunDir
 
 SKIPPED = 3  # exit code where images were skipped
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="a folder that seg.train made, or a .keras file")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="image files or folders of them")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results; same names are overwritten")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace files in OUT")
     parser.add_argument("--checkpoint", help="of a folder: best (default), last or the path of a .keras file")
     parser.add_argument("--tile", type=int, default=1024, help="larger images are predicted in tiles of this side")
     parser.add_argument("--overlap", type=int, default=128, help="pixels that neighbouring tiles share")
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     options = {
+        "overwrite": args.overwrite,
         "on_error": args.on_error,
         "which": args.checkpoint,
         "tile": args.tile,
@@ -62,6 +66,7 @@ def predict(
     inputs: Sequence[Path],
     out: Path,
     *,
+    overwrite: bool = False,
     which: str | None = None,
     tile: int = 1024,
     overlap: int = 128,
@@ -69,6 +74,8 @@ def predict(
     on_error: str = "stop",
 ) -> int:
     """Predicts every image of `inputs`; all paths are checked before the model is loaded.
+
+    Files in `out` are replaced only if `overwrite`, and files of the run's data never; nothing is written among them.
 
     The classes and the preprocessing are those in the model's file. A run folder adds along which axis it cut volumes;
     of a file alone they are refused. `valid` is the pattern of validity masks, with {stem} for an image's name; which
@@ -105,6 +112,7 @@ def predict(
 
     axis = None if slices is None else slices.axis
     images, skipped = familiar(images, checkpoint, preprocessing, axis, on_error)
+    _check_out(out, images, labels, axis, run, overwrite)
 
     from seg.runs.hardware import start_tensorflow
 
@@ -138,6 +146,26 @@ def predict(
     for text in skipped:
         print(f"skipped {text}", file=sys.stderr)
     return SKIPPED if skipped else 0
+
+
+def _check_out(
+    out: Path, images: Sequence[Path], labels: LabelSet, axis: int | None, run: RunDir | None, overwrite: bool
+) -> None:
+    """Refuses to write among the run's data, over the images, or, unless `overwrite`, over anything.
+
+    Raises:
+        DataError: Names the file or folder.
+    """
+    from seg.data.files.outputs import check_folder, check_targets, local_paths
+    from seg.inference.files import target_files
+
+    data: set[Path] = set(run.data_files()) if run else set()
+    for folder in (out / "masks", out / "overlays"):
+        check_folder(folder)
+        if folder.resolve() in {path.resolve().parent for path in data}:
+            raise DataError(f"{folder}: holds masks or images that the run was trained on; allowed: another --out")
+    targets = [target for path in images for target in target_files(path, out, labels, axis)]
+    check_targets(targets, lambda: {*images, *local_paths(data)}, overwrite)
 
 
 def familiar(

@@ -272,7 +272,7 @@ def test_a_broken_checkpoint(run, capsys):
     (run / "checkpoints/best.keras").write_bytes(b"not a zip")
     code, _, err = command(capsys, run)
     assert code == 2
-    assert "best.keras: cannot be loaded as a model:" in err
+    assert "best.keras: cannot be read as a model (" in err
     assert not (run / "evaluation").exists()
 
 

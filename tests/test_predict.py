@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -108,7 +110,7 @@ def test_a_file_that_is_no_model_of_ours_is_one_error(trained_run, tmp_path, cap
         ),
         (
             tmp_path / "torn.keras",
-            "torn.keras: has no readable seg.json (File is not a zip file); allowed: a checkpoint",
+            "torn.keras: cannot be read as a model (File is not a zip file); allowed: a checkpoint",
         ),
         (
             described(best, tmp_path / "six.keras", json.dumps(fewer)),
@@ -183,3 +185,38 @@ def test_another_type_is_refused_before_the_model_is_loaded(trained_run, tmp_pat
     assert (
         code == 2 and "a.png: holds uint16 values, but the model was trained on uint8; allowed: as in training" in err
     )
+
+
+# --- what lies in OUT -------------------------------------------------------------------------------------------------
+def test_predictions_are_replaced_only_when_asked(trained_run, tmp_path, capsys):
+    image, out = image_file(tmp_path / "in/a.png", 16, 16), tmp_path / "out"
+    assert command(capsys, trained_run, image, "--out", out)[0] == 0
+    (out / "masks/a.png").write_bytes(b"corrected by hand")
+    code, _, err = command(capsys, trained_run, image, "--out", out)
+    assert code == 2
+    assert (
+        err == f"error: {out}/masks/a.png: exists, and 1 more; allowed: another --out, or --overwrite to replace them\n"
+    )
+    assert (out / "masks/a.png").read_bytes() == b"corrected by hand"
+    assert command(capsys, trained_run, image, "--out", out, "--overwrite")[0] == 0
+    assert cv2.imread(str(out / "masks/a.png"), cv2.IMREAD_UNCHANGED).shape == (16, 16)
+
+
+def test_labels_and_images_are_never_replaced(trained_run, tmp_path, capsys):
+    """`--out` among the data that the run was trained on, by its name or by a link, and over the images themselves."""
+    root = Path(load_config(trained_run / "config.yaml").data.root)
+    image = sorted((root / "images/val").iterdir())[0]
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/masks").symlink_to(root / "masks/val")
+    code, _, err = command(capsys, trained_run, image, "--out", tmp_path / "linked", "--overwrite")
+    assert code == 2 and "holds masks or images that the run was trained on; allowed: another --out" in err
+    # A hard link to a mask stands where the prediction would.
+    (tmp_path / "hard/masks").mkdir(parents=True)
+    os.link(root / "masks/val" / image.name, tmp_path / "hard/masks" / image.name)
+    code, _, err = command(capsys, trained_run, image, "--out", tmp_path / "hard", "--overwrite")
+    assert code == 2 and "is one of the data's own files, which are never replaced" in err
+    own = image_file(tmp_path / "own/masks/a.png", 16, 16)
+    code, _, err = command(capsys, trained_run, own, "--out", tmp_path / "own", "--overwrite")
+    assert code == 2 and f"{own}: is one of the data's own files" in err
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before

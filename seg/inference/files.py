@@ -62,24 +62,24 @@ class FilePredictor:
             DataError: It cannot be read.
         """
         slices = volume_slices(path, self.axis)
+        target, overview = target_files(path, self.out, self.labels, self.axis)
         if slices:
-            self._volume(path, slices)
+            self._volume(path, slices, target, overview)
             return
         place = file_place(path)
         if reader(path).block is not None and not self.labels.multi_label:
-            self._raster(path, place)
+            self._raster(path, place, target, overview)
             return
         picture, mask = self._array(path)
-        name = self.out / "masks" / stem(path)
         if place is not None:  # which pages of a TIFF cannot have, its bands can
             bands = 1 if mask.ndim == 2 else mask.shape[2]
-            with written_raster(_named(name, ".tif"), mask.shape[:2], place, self.labels.ignore_index, bands) as write:
+            with written_raster(target, mask.shape[:2], place, self.labels.ignore_index, bands) as write:
                 write(0, mask)
         elif self.labels.multi_label:
-            write_planes(_named(name, ".tif"), mask)
+            write_planes(target, mask)
         else:
-            write_mask(_named(name, ".png"), mask)
-        self._draw(path, picture, mask)
+            write_mask(target, mask)
+        self._draw(overview, picture, mask)
 
     def _array(self, file: Path | VolumeSlice) -> tuple[np.ndarray, np.ndarray]:
         """What to show of an image that is read as one, and its mask."""
@@ -94,9 +94,9 @@ class FilePredictor:
             mask[nothing] = self.labels.ignore_index
         return self.preprocessing.picture(image), mask
 
-    def _raster(self, path: Path, place: Place | None) -> None:
+    def _raster(self, path: Path, place: Place | None, target: Path, overview: Path) -> None:
         """By windows; only with `preprocessing.resize`, which is of whole images, as one."""
-        target, shape = self.out / "masks" / f"{path.stem}.tif", reader(path).shape
+        shape = reader(path).shape
         with written_raster(target, shape, place, self.labels.ignore_index) as write:
             if self.preprocessing.resize is not None:
                 write(0, self._array(path)[1])
@@ -108,7 +108,7 @@ class FilePredictor:
         absent = ~np.isfinite(values) if values.dtype == np.float32 else None
         image, _ = self.preprocessing.unit(values, absent, path)
         mask, _ = read_values(target, 1, longest=OVERVIEW)
-        self._draw(path, self.preprocessing.picture(image), mask[..., 0])
+        self._draw(overview, self.preprocessing.picture(image), mask[..., 0])
 
     def _reader(self, path: Path) -> Callable[[Window], tuple[np.ndarray, np.ndarray | None]]:
         def read(window: Window) -> tuple[np.ndarray, np.ndarray | None]:
@@ -126,19 +126,25 @@ class FilePredictor:
         invalid = ~self.valid(file, window)
         return invalid if nothing is None else nothing | invalid
 
-    def _volume(self, path: Path, slices: list[VolumeSlice]) -> None:
+    def _volume(self, path: Path, slices: list[VolumeSlice], target: Path, overview: Path) -> None:
         mask = np.zeros(volume_header(path).shape, np.uint8)
         for part in slices:
             picture, labels = self._array(part)
             mask[(slice(None),) * part.axis + (part.index,)] = labels
             if part.index == len(slices) // 2:
-                self._draw(path, picture, labels)
-        write_nifti(self.out / "masks" / f"{stem(path)}.nii.gz", mask, like=path)
+                self._draw(overview, picture, labels)
+        write_nifti(target, mask, like=path)
 
-    def _draw(self, path: Path, picture: np.ndarray, mask: np.ndarray) -> None:
-        write_png(self.out / "overlays" / f"{stem(path)}.png", overlay(picture, mask, self.labels))
+    def _draw(self, overview: Path, picture: np.ndarray, mask: np.ndarray) -> None:
+        write_png(overview, overlay(picture, mask, self.labels))
 
 
-def _named(path: Path, suffix: str) -> Path:
-    """With a suffix behind a name that may have dots."""
-    return path.with_name(path.name + suffix)
+def target_files(path: Path, out: Path, labels: LabelSet, axis: int | None) -> tuple[Path, Path]:
+    """What is written of a file: its mask and its overlay."""
+    if volume_slices(path, axis):
+        suffix = ".nii.gz"
+    elif labels.multi_label or reader(path).block is not None or file_place(path) is not None:
+        suffix = ".tif"
+    else:
+        suffix = ".png"
+    return out / "masks" / f"{stem(path)}{suffix}", out / "overlays" / f"{stem(path)}.png"

@@ -7,13 +7,14 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg.config import Config, dump_config, load_config
+from seg.data.files.outputs import local_paths
 from seg.data.files.storage import (
     make_folder,
     remove_temporaries,
@@ -21,10 +22,11 @@ from seg.data.files.storage import (
     told_unwritable,
     write_bytes,
 )
-from seg.errors import ConfigError, DataError
+from seg.errors import ConfigError, DataError, SegError
 from seg.runs.lock import locked, new_lock
 
 if TYPE_CHECKING:
+    from seg.balance import ClassCounts
     from seg.data.views.band_statistics import BandStatistics
     from seg.runs.checkpoints import CheckpointFiles
 
@@ -182,6 +184,44 @@ class RunDir:
     def config(self) -> Config:
         """The run's configuration."""
         return load_config(self.config_file)
+
+    def data_files(self) -> list[Path]:
+        """The local images and masks of its data; what of them lies in one folder, where they are no longer whole."""
+        config = self.config()
+        try:
+            return list(local_paths(file for split in config.samples().values() for one in split for file in one.files))
+        except SegError:  # an image without its mask, say, which is no reason to replace the others
+            return [path for path in Path(config.data.root).rglob("*") if path.is_file()]
+
+    def class_counts(self) -> ClassCounts:
+        """The counts of the training masks.
+
+        Raises:
+            DataError: The file is missing or broken.
+        """
+        from seg.balance import ClassCounts
+
+        return ClassCounts.load(self.counts, mend=self._mend)
+
+    def class_weights(self, names: Sequence[str]) -> dict[str, float]:
+        """The weight of each class.
+
+        Raises:
+            DataError: The file is missing or broken, or of other classes.
+        """
+        path = self.path / "class_weights.json"
+        try:
+            weights = json.loads(path.read_text("utf-8"))
+            if tuple(weights) != tuple(names) or not all(isinstance(weight, float) for weight in weights.values()):
+                raise ValueError(f"allowed: one number for each of {', '.join(names)}")
+            return weights
+        except (OSError, ValueError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{path}: the class weights cannot be read ({reason}); {self._mend}") from None
+
+    @property
+    def _mend(self) -> str:
+        return f"to write it anew: python -m seg.train --resume {self.path}"
 
     def checkpoint(self, which: str) -> Path:
         """The checkpoint file of `best`, `last` or a path.
