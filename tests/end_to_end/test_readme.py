@@ -62,13 +62,26 @@ def test_pictures_and_linked_files_exist():
         assert (ROOT / path).exists(), path
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def python_examples():
+    return re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_a_trained_run_predicts_in_python(tmp_path, monkeypatch, trained_run):
+    write_scenes(tmp_path / "data" / "scenes", {"test": 1}, 64, 0)
+    shutil.copytree(trained_run, tmp_path / "runs" / "first")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(python_examples()[0], names)  # noqa: S102 - our own README
+    assert names["prediction"].classes.shape == names["boats"].shape == (64, 64)
+
+
+def test_losses_and_weights_go_with_any_keras_model(tmp_path, monkeypatch):
     write_scenes(tmp_path / "data" / "scenes", {"train": 4}, 64, 0)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(example, names)  # noqa: S102 - our own README
+    exec(python_examples()[1], names)  # noqa: S102 - our own README
     assert names["model"].loss.get_config()["class_weights"] == names["weights"].tolist()
+    assert len(python_examples()) == 2
 
 
 @pytest.mark.slow
