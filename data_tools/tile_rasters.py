@@ -23,7 +23,7 @@ from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
 from seg.data.files import volumes
 from seg.data.files.reading import IMAGE_SUFFIXES
-from seg.data.files.storage import temporary_name, write_bytes
+from seg.data.files.storage import temporary_name, told_unwritable, write_bytes
 from seg.data.files.threads import in_order
 from seg.data.samples.pairs import natural_key, paired_samples
 from seg.errors import ConfigError, DataError, run_command
@@ -84,9 +84,12 @@ def _run(arguments: argparse.Namespace) -> None:
                 f"{arguments.images}: no tile is labelled enough, allowed: a smaller --min-labelled or --size"
             )
         write_bytes(partial / MANIFEST, _manifest(tiles, partial, plan))
-        if arguments.out.exists():
-            arguments.out.rmdir()
-        partial.rename(arguments.out)
+        with told_unwritable(arguments.out):
+            if arguments.out.exists():
+                arguments.out.rmdir()
+            partial.rename(arguments.out)
+    except DataError as error:  # which may name a file of the folder that is gone now
+        raise DataError(str(error).replace(str(partial), str(arguments.out))) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     summary = _summary(tiles, grids)

@@ -7,13 +7,15 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.image import metadata as image_metadata
@@ -22,6 +24,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from seg.data.files.storage import make_folder
+from seg.errors import DataError
 from seg.metrics.pr_curve import PrecisionRecall
 
 PATTERN = "events.out.tfevents.*"
@@ -35,7 +39,7 @@ class EventFile:
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         """`first_step`: from it on, a TensorBoard that runs forgets what it has read of the folder, see `cut_back`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         # TensorBoard reads a folder's files in the order of their names.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):04d}"
         self.path = folder / name
@@ -53,16 +57,26 @@ class EventFile:
 
     def flush(self) -> None:
         """Hands everything to the operating system, where TensorBoard sees it."""
-        self._writer.flush()
+        with self._told():
+            self._writer.flush()
 
     def close(self) -> None:
         """Flushes and ends the file."""
-        self._writer.close()
+        with self._told():
+            self._writer.close()
 
     def _write(self, event: Event) -> None:
         record = event.SerializeToString()
         self.num_bytes += len(record)
-        self._writer.write(record)
+        with self._told():
+            self._writer.write(record)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:  # a full disk, a folder that is gone
+            raise DataError(f"{self.path}: cannot be written ({error.message.rpartition('; ')[2]})") from None
 
 
 def cut_back(folder: Path, step: int) -> None:
@@ -96,7 +110,10 @@ def _kept_bytes(path: Path, step: int) -> tuple[int, bool]:
             end = position + HEADER.size + length + 4
             if end > size:
                 break
-            event = Event.FromString(file.read(length))
+            try:
+                event = Event.FromString(file.read(length))
+            except DecodeError:  # bytes of something else, after a crash of the machine: no reader gets behind them
+                break
             if event.step > step:
                 break
             has_values = has_values or event.HasField("summary")

@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorflow import make_ndarray
 
+from seg.errors import DataError
 from seg.metrics.pr_curve import precision_recall
 from seg.training import event_file
 from seg.training.event_file import EventFile, cut_back, folder_bytes, image, pr_curve, scalar, text
@@ -66,6 +70,30 @@ def test_a_torn_record_is_cut_off(tmp_path, torn):
     assert points(tmp_path, "b") == [(1, -1)]
     write(tmp_path, [2])
     assert points(tmp_path, "b") == [(1, -1), (2, -2)]
+
+
+def test_a_damaged_record_is_cut_off_with_what_follows(tmp_path):
+    path = write(tmp_path, [1, 2, 3])
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    cut_back(tmp_path, 3)
+    left = points(tmp_path, "b") if path.exists() else []
+    assert left == [(step, -step) for step in range(1, 4)][: len(left)] and len(left) < 3
+
+
+def test_a_full_disk_is_one_error_with_the_path(tmp_path, monkeypatch):
+    file = EventFile(tmp_path)
+
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{file.path}; No space left on device")
+
+    monkeypatch.setattr(file, "_writer", SimpleNamespace(write=full, flush=full, close=full))
+    for act in (lambda: file.add(1, [scalar("a", 1.0)]), file.flush, file.close):
+        with pytest.raises(DataError) as raised:
+            act()
+        assert str(raised.value) == f"{file.path}: cannot be written (No space left on device)"
 
 
 def test_a_file_without_values_is_removed(tmp_path):

@@ -276,7 +276,7 @@ def told_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).strip().partition("\n")[0]
+        reason = os.strerror(error.errno) if error.errno else str(error.__cause__ or error).strip().partition("\n")[0]
         raise DataError(f"{path}: cannot be written ({reason or type(error).__name__})") from error
 
 
