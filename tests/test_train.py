@@ -309,6 +309,9 @@ def test_changed_masks_are_refused_on_resume(trained_run, tmp_path, capsys):
     code, message = command(capsys, "--resume", run)
     assert code == 2
     assert message.startswith(f"error: {run / 'counts.json'}: these class counts do not match the data: ")
+    assert message.endswith(
+        "bring back the files that the run was begun with, or train a new run (--config with its config.yaml)\n"
+    )
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

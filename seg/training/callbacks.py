@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import io
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -145,11 +146,14 @@ class TrainingLog(keras.callbacks.Callback):
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's epochs, none where there is no file.
+    """The rows of a run's epochs, none where there is no file, and none from one on that a crash has torn.
 
     A row later than the checkpoint belongs to an epoch that did not reach its own.
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = csv.DictReader(lines)
+    return list(itertools.takewhile(lambda row: None not in row and None not in row.values(), rows))

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from seg.balance import ClassCounts, count_masks, fingerprint_files
+from seg.balance.counts import RECOUNT
 from seg.balance.pairs import count_pairs, fingerprint_pairs
 from seg.balance.partial import completed
 from seg.config import Config
@@ -22,6 +23,10 @@ from seg.runs.run_dir import RunDir
 from seg.training.sampling import Sampling, sampling, sampling_warnings
 
 KEPT_SHARE = 0.9  # of the images that hold a class; a resize that leaves more is not worth a warning
+
+
+# No file of the run can be mended where its data has changed: its epochs, counts and weights are of the data before.
+CHANGED = "bring back the files that the run was begun with, or train a new run (--config with its config.yaml)"
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def prepare(config: Config, run: RunDir, samples: Sequence[Sample], console: Con
         DataError: A file or a stored artefact is at fault.
     """
     known = run.counts.exists()
+    _drop_torn(run, console)
     counts, statistics = count_training(config, run, samples, console)
     stored = None if known or config.input.resize is None else _images_as_stored(config, samples)
     drawn = sample_rare_classes(config, run, samples, console)
@@ -136,6 +142,17 @@ def _images_as_stored(config: Config, samples: Sequence[Sample]) -> np.ndarray:
 
 def _shown(counts: ClassCounts, sampling: Sampling | None) -> ClassCounts:
     return sampling.counts(counts) if sampling else counts
+
+
+def _drop_torn(run: RunDir, console: Console) -> None:
+    """Of a resumed run, whose counts a crash may have torn: they are made anew from the files."""
+    for path, load in ((run.counts, ClassCounts.load), (run.bands, BandStatistics.load)):
+        if path.exists():
+            try:
+                load(path)
+            except DataError:
+                console.print(f"warning: {path}: is torn; what it said is counted anew")
+                path.unlink()
 
 
 def count_training(
@@ -179,12 +196,14 @@ def count_classes(config: Config, run: RunDir, samples: Sequence[Sample], consol
     just these masks, else counted."""
     labels, encoding, root = config.labels.label_set(), config.counted_encoding(), Path(config.data.root)
     masks = [sample.mask for sample in samples]
-    artefact = run.counts if run.counts.exists() else config.class_weights.counts
+    resumed = run.counts.exists()
+    artefact = run.counts if resumed else config.class_weights.counts
     if artefact is not None:
-        counts = ClassCounts.load(Path(artefact))
+        mend = CHANGED if resumed else RECOUNT
+        counts = ClassCounts.load(Path(artefact), mend)
         try:
             counts.check_matches(
-                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root)
+                labels.names, labels.ignore_index, encoding.description, fingerprint_files(masks, root), mend
             )
         except DataError as error:
             raise DataError(f"{artefact}: {error}") from None

@@ -62,6 +62,21 @@ def test_log_has_a_row_an_epoch_and_drops_undone_epochs_on_resume(tmp_path):
         assert [row["val_mean_iou"] for row in csv.DictReader(text)] == ["0.0", "0.1", "0.7"]
 
 
+@pytest.mark.parametrize("torn", [1, 3, 10])
+def test_a_torn_log_has_the_rows_before(tmp_path, torn):
+    file = tmp_path / "log.csv"
+    log = TrainingLog(file)
+    for epoch in range(3):
+        log.on_epoch_end(epoch, logs(epoch / 10))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-torn])
+    assert len(read_log(file)) == 2
+    file.write_bytes(whole[:20])
+    assert read_log(file) == []
+    file.write_bytes(b"\xff\x00" * 50)
+    assert read_log(file) == []
+
+
 def test_progress_prints_a_line_an_epoch_where_there_is_no_terminal():
     text = io.StringIO()
     bar = ProgressBar(Console(file=text, width=200), epochs=12, steps_per_epoch=2)

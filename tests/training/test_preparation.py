@@ -193,3 +193,22 @@ def test_counts_and_weights_are_of_the_size_that_is_trained(tmp_path: Path) -> N
     other = config(tmp_path, input={"resize": [8, 8]}, class_weights={"counts": str(tmp_path / "counts.json")})
     with pytest.raises(DataError, match=r"counts\.json: .*encoding: got index, expected index, resized to 8 x 8"):
         prepare(other, RunDir(tmp_path / "run"), other.samples()["train"], console)
+
+
+def test_torn_counts_of_a_run_are_made_anew(rasters: Path) -> None:
+    made = config(rasters, input={"bands": 4, "normalize": "counted"})
+    samples, run = made.samples()["train"], RunDir.new(rasters / "run", made)
+    first = prepare(made, run, samples, console)
+    first.save(run)
+    whole = run.counts.read_bytes(), run.bands.read_bytes()
+    for torn in (b"", whole[0][:100]):
+        for path in (run.counts, run.bands):
+            path.write_bytes(torn)
+        (run.path / "class_weights.json").unlink()
+        prepare(made, run, samples, console).save(run)
+        assert (run.counts.read_bytes(), run.bands.read_bytes()) == whole
+        assert run.class_weights(first.counts.names).keys() == set(first.counts.names)
+    run.counts.write_text(json.dumps(json.loads(whole[0]) | {"fingerprint": "0" * 64}))
+    told = r"counts\.json: these class counts do not match the data: .* To mend it, bring back the files"
+    with pytest.raises(DataError, match=told):
+        prepare(made, run, samples, console)
