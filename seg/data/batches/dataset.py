@@ -7,7 +7,6 @@ stream begun at any step of any epoch has the batches that the uninterrupted one
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import itertools
 import os
@@ -31,7 +30,6 @@ from seg.data.samples.pairs import Sample
 from seg.data.sampling.draws import steps_per_epoch
 from seg.data.views.preprocessing import Preprocessing
 from seg.data.views.sources import PixelWeights, evaluation_views
-from seg.errors import DataError
 from seg.labels import LabelSet
 
 if TYPE_CHECKING:  # evaluation and prediction need no albumentations, whose import takes a second
@@ -212,8 +210,7 @@ def not_tuned(dataset: tf.data.Dataset, threads: int | None = None) -> tf.data.D
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Raises what a sample's loading raised, a DataError say, in place of TensorFlow's report of it; and a DataError
-    where TensorFlow's own files (event records) find the disk full.
+    """Raises what a sample's loading raised, a DataError say, in place of TensorFlow's report of it.
 
     TensorFlow turns an exception inside a pipeline into its own, of another type, with traces of both in its text.
 
@@ -227,9 +224,6 @@ def user_errors() -> Iterator[None]:
         number = re.search(_ERROR_MARK.format(r"(\d+)"), str(error))
         original = _loading_errors.pop(int(number[1]), None) if number else None
         if original is None:
-            file, _, reason = str(error).partition("; ")
-            if isinstance(error, tf.errors.ResourceExhaustedError) and reason.startswith(os.strerror(errno.ENOSPC)):
-                raise DataError(f"{file}: cannot be written ({os.strerror(errno.ENOSPC)})") from None
             raise
         # The stream dies here, in the caller's thread. Kept alive by a traceback it would be garbage some day, and if
         # one of its own threads collects it, that thread waits for itself for ever.
