@@ -16,6 +16,7 @@ from seg.progress import progress
 if TYPE_CHECKING:
     from seg.data.files.storage import File
     from seg.data.views.preprocessing import Preprocessing
+    from seg.inference.files import FilePredictor
     from seg.labels import LabelSet
     from seg.runs.run_dir import RunDir
 
@@ -130,22 +131,27 @@ def predict(
         axis=axis,
         valid=pixels,
     )
-    done = 0
+    done, failed = _predict_each(predictor, images, on_error, out)
+    console.print(f"{done} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
+    for text in (*skipped, *failed):
+        print(f"skipped {text}", file=sys.stderr)
+    return SKIPPED if skipped or failed else 0
+
+
+def _predict_each(predictor: FilePredictor, images: Sequence[Path], on_error: str, out: Path) -> tuple[int, list[str]]:
+    """How many images were predicted, and why each of the others was not."""
+    failed: list[str] = []
     with progress("predicting", len(images), console) as step:
-        for path in images:
+        for done, path in enumerate(images):
             try:
                 predictor.predict(path)
-                done += 1
             except DataError as error:
                 if on_error == "stop":
                     finished = f"{done} of {len(images)} images were predicted, in {out / 'masks'}"
                     raise DataError(f"{error}; {finished}; to go on behind a bad image: --on-error skip") from None
-                skipped.append(str(error))
+                failed.append(str(error))
             step()
-    console.print(f"{done} masks in {out / 'masks'}, overlays in {out / 'overlays'}")
-    for text in skipped:
-        print(f"skipped {text}", file=sys.stderr)
-    return SKIPPED if skipped else 0
+    return len(images) - len(failed), failed
 
 
 def _check_out(
