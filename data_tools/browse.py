@@ -21,6 +21,7 @@ import numpy as np
 from data_tools.checks.contact_sheet import Card, coloured_png, image_jpeg, mask_png, page
 from data_tools.checks.findings import KINDS
 from seg.balance.counting import count_file
+from seg.data.files.outputs import check_reports
 from seg.data.files.reading import image_size, is_large, read_values, stored_blocks
 from seg.data.files.storage import File, mask_file, relative_name, write_bytes
 from seg.data.files.stored import Bands
@@ -102,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     _check(arguments)
     source = _source(arguments)
+    sources = [file for _, sample in source.samples for file in sample.files]
+    check_reports([("--out", arguments.out)], lambda: [*sources, *filter(None, [arguments.findings])])
     choice = _choose(source, arguments)
     if len(choice.samples) > MOST_SAMPLES:
         raise ConfigError(f"{len(choice.samples)} samples chosen, allowed: at most {MOST_SAMPLES} a page")

@@ -25,6 +25,7 @@ from data_tools.checks.survey import survey_folders, survey_pair
 from data_tools.datasets.label_options import LABEL_OPTIONS, add_label_options, labels_from_options
 from seg.config.masks import KINDS
 from seg.console import text_console
+from seg.data.files.outputs import check_reports
 from seg.data.files.storage import write_bytes
 from seg.data.samples.pairs import SPLITS
 from seg.errors import ConfigError, DataError, run_command
@@ -85,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     survey, labelled = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
+    reports = [("--json", arguments.json), ("--markdown", arguments.markdown)]
+    check_reports(reports, lambda: [file for some in survey.splits.values() for one in some for file in one.files])
     rules = Rules(
         **labelled,
         small_pixels=arguments.small_pixels,

@@ -32,6 +32,7 @@ from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.mask_writing import Conversion, write_converted
 from seg.config.labels import Labels
 from seg.data.files import volumes
+from seg.data.files.outputs import check_folder, check_reports, check_targets
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, list_files, relative_name, write_bytes
 from seg.data.files.threads import in_order
@@ -109,6 +110,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.overwrite and arguments.skip_existing:
         raise ConfigError("--overwrite and --skip-existing: got both, allowed: one of them")
     plan = _plan(arguments)
+    check_folder(arguments.out)
+    check_reports([("--json", arguments.json)], lambda: [])
     files, existing = _without_existing(plan, arguments)
     done = _convert(files, plan, arguments)
     broken = {name: str(one) for (_, name), one in zip(files, done, strict=True) if isinstance(one, DataError)}
@@ -218,10 +221,8 @@ def _targets(files: list[tuple[Source, str]]) -> list[tuple[Source, str]]:
 
 def _without_existing(plan: Plan, arguments: argparse.Namespace) -> tuple[list[tuple[Source, str]], int]:
     """The files to convert, and how many are left as they are; refuses to replace what is there."""
-    for mask, name in plan.files:
-        target = arguments.out / name
-        if isinstance(mask, Path) and target.exists() and target.samefile(mask):
-            raise DataError(f"--out: {target} is one of the masks to convert; allowed: another folder")
+    targets = [arguments.out / name for _, name in plan.files]
+    check_targets(targets, lambda: [mask for mask, _ in plan.files if not isinstance(mask, AnnotatedImage)], True)
     there = {name for _, name in plan.files if (arguments.out / name).exists()}
     if there and not (arguments.overwrite or arguments.skip_existing):
         raise DataError(

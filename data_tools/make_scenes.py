@@ -12,6 +12,7 @@ import numpy as np
 from data_tools.scenes.attributes import ATTRIBUTE_LABELS, scene_attributes
 from data_tools.scenes.scene import MAX_SIZE, MIN_SIZE, SCENE_LABELS, SPLITS, draw_scene, scene_seed, write_scenes
 from seg.data.files.images import write_png
+from seg.data.files.outputs import check_folder, check_reports
 from seg.errors import ConfigError, run_command
 from seg.pictures.overlay import colourise, legend
 from seg.progress import progress
@@ -54,6 +55,8 @@ def make_scenes(
         DataError: The size or seed is out of range, or `out` holds something else.
     """
     splits = split_counts(count)
+    check_folder(out)
+    check_reports([("--preview", preview)], lambda: [])
     with progress("drawing", count) as step:
         write_scenes(out, splits, size, seed, progress=step, multi_label=multi_label)
     print(

@@ -29,6 +29,7 @@ from seg.balance import NORMALIZATIONS, MaskStatistics, collect_statistics
 from seg.balance.cache import CountCache
 from seg.balance.partial import completed
 from seg.console import text_console
+from seg.data.files.outputs import check_folder, check_reports
 from seg.data.files.reading import MASK_SUFFIXES
 from seg.data.files.storage import File, is_url, list_files, write_bytes
 from seg.data.masks.planes import MultiLabelEncoding
@@ -107,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     source = _config_source(arguments) if arguments.config is not None else _folder_source(arguments)
+    reports = [(f"--{name}", getattr(arguments, name)) for name in ("out", "json", "csv", "markdown", "html")]
+    check_reports(reports, lambda: [mask for some in source.splits.values() for mask in some])
+    if arguments.charts is not None:
+        check_folder(arguments.charts)
     console = text_console()
     if source.labels.multi_label:
         return _run_multi_label(source, arguments, console)

@@ -32,12 +32,14 @@ from data_tools.datasets.manifest import (
     Pool,
     assign_splits,
     count_samples,
+    left_out_file,
     read_tiles,
     whole_file,
     write_manifest,
 )
 from seg.config import Config
 from seg.console import text_console
+from seg.data.files.outputs import check_reports
 from seg.data.files.storage import LimitedMask, write_bytes
 from seg.data.samples.pairs import SPLITS, paired_samples
 from seg.data.samples.tables import samples_from_table
@@ -114,6 +116,9 @@ def _run(arguments: argparse.Namespace) -> None:
     check_label_options(arguments, section)
     labels, encoding = section.label_set(), section.mask_encoding()
     pool = _placed(_grouped(_pool(arguments, config, folders), arguments), arguments)
+    tables = [path for path in (arguments.tiles, arguments.groups) if path is not None]
+    reports = [("--out", arguments.out), ("--json", arguments.json)]
+    check_reports(reports, lambda: [*tables, *(file for sample in pool.samples for file in sample.files)])
     with progress("counting", len(pool.samples)) as step:
         counts = count_samples(pool.samples, labels, encoding, threads=arguments.threads, progress=step)
     assignment = assign_splits(
@@ -160,8 +165,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("--position: has no effect with --tiles, which says the places")
     if arguments.assign == "random" and arguments.levels is not None:
         raise ConfigError("--levels: has no effect with --assign random")
-    if arguments.out.exists() and not arguments.overwrite:
-        raise DataError(f"{arguments.out}: exists, allowed: another --out, or --overwrite")
+    for path in (arguments.out, left_out_file(arguments.out)):
+        if path.exists() and not arguments.overwrite:
+            raise DataError(f"{path}: exists, allowed: another --out, or --overwrite")
 
 
 def _pool(arguments: argparse.Namespace, config: Config | None, folders: list[str]) -> Pool:

@@ -22,6 +22,7 @@ from data_tools.datasets.manifest import whole_file
 from data_tools.datasets.tiling import Tile, TilePlan, check_source, cut_rows
 from seg.config import load_config
 from seg.data.files import volumes
+from seg.data.files.outputs import check_folder, check_reports
 from seg.data.files.reading import IMAGE_SUFFIXES
 from seg.data.files.storage import temporary_name, told_unwritable, write_bytes
 from seg.data.files.threads import in_order
@@ -74,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> None:
     pairs = _pairs(arguments)
     if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
         raise DataError(f"{arguments.out}: is not empty, allowed: a new or empty folder")
+    check_folder(arguments.out)
+    check_reports([("--json", arguments.json)], lambda: [path for pair in pairs for path in pair if path is not None])
     grids = {pair: check_source(*pair, plan) for pair in pairs}
     # All of it under another name first: an error or Ctrl-C leaves nothing that looks like a data set.
     partial = temporary_name(arguments.out)

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", default="test", choices=("train", "val", "test"), help="default: test")
     add("--checkpoint", help="of a folder: best (default), last or the path of a .keras file")
     add("--out", type=Path, metavar="DIR", help="folder for the results; left out: RUN_DIR/evaluation/SPLIT")
+    add("--overwrite", action="store_true", help="replace a report of another run or split in OUT")
     add("--against", type=Path, metavar="OTHER", help="a run (or file) of the same data: paired differences, intervals")
     add("--against-checkpoint", metavar="CHECKPOINT", help=f"of OTHER; left out: {same}")
     add("--tta", default="none", choices=("none", "mirror", "flips", "d4"), help=f"mean probability of {views}")
@@ -75,10 +76,13 @@ def _start(args: argparse.Namespace) -> None:
         raise ConfigError("--against-checkpoint: has no effect without --against")
     if args.config is not None and not any(path and path.is_file() for path in (args.model, args.against)):
         raise ConfigError("--config: has no effect with a run folder, which has its own; allowed: with a .keras file")
+    from seg.inference.report import check_report_folder
+
     opened = _open(args.model, args.checkpoint, args.config)
     folder = args.out or (opened.run.evaluation(settings.split) if opened.run else None)
     if folder is None:
         raise ConfigError(f"--out: left out, and {args.model} is no run folder; allowed: a folder for the results")
+    check_report_folder(folder, None if args.out is None or args.overwrite else (args.model, settings.split))
     subject = _subject(opened, settings)
     other = None
     if args.against is not None:

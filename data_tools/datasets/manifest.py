@@ -202,12 +202,17 @@ def write_manifest(path: Path, pool: Pool, assignment: Assignment) -> list[str]:
             rows.append((image, mask, assignment.names[split], group, *([*valid, ""][:1] if limited else [])))
     columns = ("image", "mask", "split", "group", *(["valid"] if limited else []))
     write_bytes(path, Table(columns, rows).csv().encode())
-    beside = path.with_suffix(".left_out.csv")
+    beside = left_out_file(path)
     if left_out:
         write_bytes(beside, Table(("image", "mask", "group"), [row[1:] for row in left_out]).csv().encode())
     else:
         beside.unlink(missing_ok=True)  # of a manifest that is replaced
     return [row[0] for row in left_out]
+
+
+def left_out_file(path: Path) -> Path:
+    """Beside a manifest: the samples that are in no split."""
+    return path.with_suffix(".left_out.csv")
 
 
 def read_tiles(path: Path) -> Pool:

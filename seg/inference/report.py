@@ -10,10 +10,14 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from seg.data.files.outputs import check_folder
 from seg.data.files.storage import write_bytes
+from seg.errors import DataError
 from seg.metrics.iou import PER_CLASS, Scores
 from seg.tables import Table
 
+CHARTS = ("reliability.png", "confusion_matrix.png")
+REPORT_FILES = ("metrics.json", "metrics.csv", "per_image.csv", "report.html", *CHARTS)
 CLASS_COLUMNS = (
     *PER_CLASS,
     "support",
@@ -114,6 +118,32 @@ def write_report(
     for name, png in charts.items():
         write_bytes(folder / f"{name}.png", png)
     write_bytes(folder / "report.html", page.encode())
+
+
+def check_report_folder(folder: Path, question: tuple[Path, str] | None) -> None:
+    """Refuses, before the work, a folder that cannot be written to, or whose files are no report of the same question.
+
+    Args:
+        folder: For the report.
+        question: The run and the split; None: whatever report is there may be replaced.
+
+    Raises:
+        DataError: Says what is in the way.
+    """
+    check_folder(folder)
+    there = [folder / name for name in REPORT_FILES if (folder / name).exists()]
+    if not there or question is None:
+        return
+    try:
+        kept = json.loads((folder / "metrics.json").read_text("utf-8"))
+        same = (Path(kept["run"]).resolve(), kept["split"]) == (question[0].resolve(), question[1])
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise DataError(
+            f"{there[0]}: exists, and is of no report of {question[0]} on {question[1]}; allowed: another --out, or "
+            "--overwrite to replace it"
+        )
 
 
 def _class_table(content: Mapping[str, Any]) -> Table:

@@ -87,14 +87,14 @@ def test_warnings_exit_with_1_if_strict(scenes):
 def test_show_bounds_what_is_printed_and_not_the_json(scenes, tmp_path, capsys):
     for index in range(9):
         (scenes / f"masks/train/{index:04d}.png").write_bytes(b"")
-    arguments = [str(scenes), "--class-names", NAMES, "--json", str(tmp_path / "j"), "--show"]
+    arguments = [str(scenes), "--class-names", NAMES, "--json", str(tmp_path / "j.json"), "--show"]
     assert main([*arguments, "2"]) == 1
     out = capsys.readouterr().out
     assert out.count(": is no image that can be read (it is empty)") == 2
     assert "and 7 more (--json has all of them)" in out
     assert main([*arguments, "0"]) == 1
     assert "is empty" not in capsys.readouterr().out
-    kinds = [finding["kind"] for finding in json.loads((tmp_path / "j").read_text())["findings"]]
+    kinds = [finding["kind"] for finding in json.loads((tmp_path / "j.json").read_text())["findings"]]
     assert kinds.count("unreadable-mask") == 9
 
 

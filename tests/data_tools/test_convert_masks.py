@@ -194,7 +194,10 @@ def test_two_masks_of_one_name_and_a_target_that_is_a_source(
 ) -> None:
     options = ["--from", "colour", *CLASSES, "--void-colours", "0,0,0"]
     assert main([str(folder), *options, "--out", str(folder), "--overwrite"]) == 2
-    assert f"--out: {folder / 'a.png'} is one of the masks to convert; allowed: another" in capsys.readouterr().err
+    assert (
+        f"{folder / 'a.png'}: is one of the data's own files, which are never replaced; allowed: another"
+        in capsys.readouterr().err
+    )
     Image.fromarray(RGB).save(folder / "a.tif")
     assert main([str(folder), *options, "--out", str(tmp_path / "out")]) == 2
     assert "both would become a.png; convert them apart" in capsys.readouterr().err

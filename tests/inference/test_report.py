@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from seg.errors import DataError
 from seg.inference.report import (
+    check_report_folder,
     difference_lines,
     difference_text,
     interval_text,
@@ -120,3 +122,24 @@ def test_nan_is_never_written_as_json(tmp_path, made_up):
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         write_report(tmp_path, made_up() | {"cross_entropy": math.nan}, "", Table([], []), {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_is_replaced_by_one_of_the_same_question(tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "out"
+    check_report_folder(folder, (run, "test"))
+    folder.mkdir()
+    (folder / "notes.txt").write_text("beside a report")
+    check_report_folder(folder, (run, "test"))
+    (folder / "metrics.json").write_text(json.dumps({"run": str(run), "split": "test"}))
+    check_report_folder(folder, (run, "test"))
+    check_report_folder(folder, (tmp_path / "out/../run", "test"))
+    told = "metrics.json: exists, and is of no report of .* allowed: another --out, or --overwrite to replace it"
+    for question in ((run, "val"), (tmp_path / "other", "test")):
+        with pytest.raises(DataError, match=told):
+            check_report_folder(folder, question)
+    check_report_folder(folder, None)
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(DataError, match=told):
+        check_report_folder(folder, (run, "test"))
+    with pytest.raises(DataError, match="metrics.json: is no folder"):
+        check_report_folder(folder / "metrics.json", (run, "test"))
