@@ -178,6 +178,19 @@ def test_a_broken_cache_file_is_a_problem_and_no_failure(tmp_path: Path) -> None
     assert cache.get("a", OLD, with_components=False) is None
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    cache = CountCache("root", LABELS, IndexEncoding())
+    assert cache.problem is not None and "Could not determine home directory" in cache.problem
+    cache.put("a", OLD, COUNTS)
+    cache.flush()
+    assert cache.get("a", OLD, with_components=False) is None
+
+
 def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert user_cache_folder() == tmp_path / "seg"
