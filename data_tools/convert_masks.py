@@ -45,7 +45,7 @@ from seg.data.masks.reading import (
     read_mask_and_snapped,
 )
 from seg.data.masks.values import telling_all_values
-from seg.errors import ConfigError, DataError, run_command
+from seg.errors import ConfigError, DataError, OutputError, run_command
 from seg.labels import LabelSet
 from seg.progress import progress
 
@@ -241,6 +241,8 @@ def _convert(
         try:
             decoded = plan.decode(file[0])
             return write_converted(file[0], arguments.out / file[1], decoded, plan.labels, plan.writing)
+        except OutputError:
+            raise
         except DataError as error:
             if arguments.on_error == "stop":
                 raise

@@ -35,6 +35,10 @@ class UnknownLabelError(DataError):
     """A mask holds a value or colour that is neither a class nor void."""
 
 
+class OutputError(DataError):
+    """A result cannot be written: no fault of the file that was being worked on, and no reason to skip it."""
+
+
 class Stopped(BaseException):
     """A signal asked the command to end.
 

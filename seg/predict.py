@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg.console import text_console
-from seg.errors import ConfigError, DataError, run_command
+from seg.errors import ConfigError, DataError, OutputError, run_command
 from seg.progress import progress
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def _predict_each(predictor: FilePredictor, images: Sequence[Path], on_error: st
         for done, path in enumerate(images):
             try:
                 predictor.predict(path)
+            except OutputError:
+                raise
             except DataError as error:
                 if on_error == "stop":
                     finished = f"{done} of {len(images)} images were predicted, in {out / 'masks'}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +211,20 @@ def test_masks_outside_of_the_root(config: Path, tmp_path: Path, capsys: pytest.
     override = "data.masks=../elsewhere/{split}"
     assert main(["--config", str(config), override, "--out", str(tmp_path / "out")]) == 2
     assert "lies outside of data.root; allowed: masks under it, or their folder as MASKS" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_it_and_blames_no_mask(tmp_path, monkeypatch, capsys):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(masks / name)
+
+    def full(path, _):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    arguments = [str(masks), "--class-names", "a,b", "--to", "palette", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--on-error", "skip", "--threads", "1"]) == 2
+    expected = f"error: {tmp_path}/out/a.png: cannot be written (No space left on device)\n"
+    assert capsys.readouterr().err == expected
+    assert not list((tmp_path / "out").iterdir())

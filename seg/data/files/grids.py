@@ -13,7 +13,7 @@ from seg.data.files.places import Place, same_crs
 from seg.data.files.rasters import Raster, opened, rasterio_module
 from seg.data.files.reading import reader
 from seg.data.files.storage import File, make_folder, mask_file, told_unwritable, written_whole
-from seg.errors import DataError
+from seg.errors import DataError, OutputError
 
 SAME_PLACE = 1e-2  # of a pixel: grids this close are the same; writers round their coordinates, to mm say
 
@@ -106,4 +106,4 @@ def _check_written(temporary: Path, path: Path) -> None:
     except DataError:
         whole = False
     if not whole:
-        raise DataError(f"{path}: cannot be written, only a part of it arrived (is the disk full?)")
+        raise OutputError(f"{path}: cannot be written, only a part of it arrived (is the disk full?)")

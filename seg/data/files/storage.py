@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seg.errors import ConfigError, DataError
+from seg.errors import ConfigError, DataError, OutputError
 
 # What the stores call the thing that changes with a file's content, the surest first.
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "CRC", "LastModified", "last_modified", "mtime", "created")
@@ -267,7 +267,7 @@ def make_folder(path: Path) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise DataError(f"{path}: is no folder; allowed: a folder, or a new name") from None
+            raise OutputError(f"{path}: is no folder; allowed: a folder, or a new name") from None
 
 
 @contextmanager
@@ -277,7 +277,7 @@ def told_unwritable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error.__cause__ or error).strip().partition("\n")[0]
-        raise DataError(f"{path}: cannot be written ({reason or type(error).__name__})") from error
+        raise OutputError(f"{path}: cannot be written ({reason or type(error).__name__})") from error
 
 
 def settle(path: Path) -> None:

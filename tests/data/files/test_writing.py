@@ -9,7 +9,7 @@ import pytest
 
 from seg.data.files.grids import written_raster
 from seg.data.files.storage import make_folder, temporary_name, write_bytes, written_whole
-from seg.errors import DataError
+from seg.errors import DataError, OutputError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def full_disk(monkeypatch):
 def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_disk):
     with (tmp_path / "a.json").open("w") as old:
         old.write("old")
-    with pytest.raises(DataError) as raised:
+    with pytest.raises(OutputError) as raised:
         write_bytes(tmp_path / "a.json", b"new content")
     assert str(raised.value) == f"{tmp_path}/a.json: cannot be written (No space left on device)"
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
@@ -82,7 +82,7 @@ def test_a_raster_of_which_a_part_did_not_arrive_gets_no_name(tmp_path, monkeypa
     real_opened = grids.opened
     monkeypatch.setattr(grids, "opened", opened)
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
-    with pytest.raises(DataError) as raised, written_raster(tmp_path / "out/a.tif", (64, 64), None, 255) as write:
+    with pytest.raises(OutputError) as raised, written_raster(tmp_path / "out/a.tif", (64, 64), None, 255) as write:
         write(0, pixels)
     assert str(raised.value) == (
         f"{tmp_path}/out/a.tif: cannot be written, only a part of it arrived (is the disk full?)"
