@@ -7,6 +7,7 @@ every few seconds that it lives, by the file's time: the clock of the server tha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -183,17 +184,26 @@ def _server_time(path: Path) -> float:
 
 
 def _remove(path: Path, owner: Owner | None) -> None:
-    """Removes the lock of `owner`, and of nobody who has taken it meanwhile."""
-    aside = temporary_name(path)
+    """Removes the lock of `owner`, and of nobody who has taken it meanwhile.
+
+    One process at a time may: the one that makes a file named after that owner. It looks again, and what it sees then
+    stays, for the owner has ended and nobody else removes its lock.
+    """
+    claim = path.with_name(f"{path.name}.{hashlib.blake2b(repr(owner).encode(), digest_size=8).hexdigest()}")
     try:
-        path.rename(aside)
-    except FileNotFoundError:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        made = _changed(claim)
+        if made and _server_time(path) - made > BEAT:  # by a process that has ended over it
+            claim.unlink(missing_ok=True)
+        time.sleep(0.05)
         return
-    found = _read(aside)
-    aside.unlink(missing_ok=True)
-    if found is not None and found != owner:  # somebody else was as quick
-        with suppress(FileExistsError):
-            _write(path, found)
+    try:
+        fresh = owner is None and _server_time(path) - _changed(path) < SILENCE  # is being written just now
+        if _read(path) == owner and not fresh:
+            path.unlink(missing_ok=True)
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 @cache

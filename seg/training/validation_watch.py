@@ -268,10 +268,10 @@ class ValidationWatch(ModelFunction):
 
 
 def _one_size(iterator: Any) -> bool:
-    """Whether all images are of one size, as far as the data say."""
+    """Whether all images are of one size, as far as the data say: those of several devices do not."""
     spec = getattr(iterator, "element_spec", None)
     images = tf.nest.flatten(spec)[:1]
-    return all(image.shape[1:].is_fully_defined() for image in images)
+    return all(isinstance(image, tf.TensorSpec) and image.shape[1:].is_fully_defined() for image in images)
 
 
 def _is_optional(value: Any) -> bool:
