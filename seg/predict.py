@@ -168,9 +168,10 @@ def _check_out(
     from seg.inference.files import target_files
 
     data: set[Path] = set(run.data_files()) if run else set()
+    data_folders = {path.resolve().parent for path in data}
     for folder in (out / "masks", out / "overlays"):
         check_folder(folder)
-        if folder.resolve() in {path.resolve().parent for path in data}:
+        if folder.resolve() in data_folders:
             raise DataError(f"{folder}: holds masks or images that the run was trained on; allowed: another --out")
     targets = [target for path in images for target in target_files(path, out, labels, axis)]
     check_targets(targets, lambda: {*images, *local_paths(data)}, overwrite)
@@ -232,7 +233,7 @@ def find_images(inputs: Sequence[Path], tell: Callable[[str], None] = lambda tex
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.is_file() and not is_hidden(file.name))
             found = [file for file in files if file.name.lower().endswith(SAMPLE_SUFFIXES)]
-            others = [file.name for file in files if file not in set(found)]
+            others = [file.name for file in files if not file.name.lower().endswith(SAMPLE_SUFFIXES)]
             if not found:
                 there = f", but {by_suffix(others)}" if others else ""
                 raise DataError(f"{path}: no images in it{there}, allowed: {', '.join(sorted(SAMPLE_SUFFIXES))}")

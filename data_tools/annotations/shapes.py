@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw
 
+from seg.data.files.storage import is_hidden
 from seg.data.masks.base import Decoded
 from seg.errors import ConfigError, DataError
 from seg.labels import LabelSet
@@ -113,7 +114,7 @@ def json_files(folder: Path, suffix: str) -> list[Path]:
     """The file itself, or those under a folder, sorted."""
     if folder.is_file():
         return [folder]
-    found = sorted(path for path in folder.rglob(f"*{suffix}") if not path.name.startswith("."))
+    found = sorted(path for path in folder.rglob(f"*{suffix}") if not is_hidden(path.name))
     if not found:
         raise DataError(f"{folder}: holds no file *{suffix}")
     return found

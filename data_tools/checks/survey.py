@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_tools.checks.findings import Finding
 from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES
-from seg.data.files.storage import File, relative_name
+from seg.data.files.storage import File, is_hidden, relative_name
 from seg.data.samples.pairs import (
     REQUIRED_SPLITS,
     SPLITS,
@@ -249,7 +249,7 @@ def _files_by_stem(
 ) -> tuple[dict[str, Path], list[Finding]]:
     """Stem -> image file, in natural order; of several with one stem the first. Hidden files are not looked at."""
     entries = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    shown = sorted((path for path in entries if not path.name.startswith(".")), key=lambda path: natural_key(path.name))
+    shown = sorted((path for path in entries if not is_hidden(path.name)), key=lambda path: natural_key(path.name))
     by_stem: dict[str, list[Path]] = defaultdict(list)
     ignored = []
     for path in shown:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from seg.data.files.grids import check_grids
 from seg.data.files.reading import MASK_SUFFIXES, SAMPLE_SUFFIXES, image_size
-from seg.data.files.storage import LimitedMask, VolumeSlice
+from seg.data.files.storage import LimitedMask, VolumeSlice, is_hidden
 from seg.data.masks.encodings import MaskEncoding
 from seg.errors import ConfigError, DataError
 
@@ -241,7 +241,7 @@ def _files_by_stem(folder: Path, suffixes: Sequence[str] = SAMPLE_SUFFIXES) -> d
     if not folder.is_dir():
         raise DataError(f"{folder}: the folder does not exist")
     entries = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")]
+    files = [path for path in entries if path.name.lower().endswith(tuple(suffixes)) and not is_hidden(path.name)]
     if not files:
         others = f" ({by_suffix(path.name for path in entries)})" if entries else ""
         raise DataError(f"{folder}: holds no file with a suffix of {' '.join(suffixes)}{others}")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from seg.data.files.storage import LimitedMask
+from seg.data.files.storage import LimitedMask, is_hidden
 from seg.data.samples.pairs import (
     SPLITS,
     Sample,
@@ -218,10 +218,10 @@ class _Files:
 
     def _add(self, root: Path, folder: str) -> None:
         for parent, folders, names in os.walk(root / folder, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in folders if not is_hidden(name)]
             below = Path(os.path.relpath(parent, root))
             for name in names:
-                if name.startswith("."):
+                if is_hidden(name):
                     continue
                 key = unicodedata.normalize("NFC", (below / name).as_posix())
                 if key in self.paths:
