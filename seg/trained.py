@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from seg.data.files.images import resize_image
 from seg.data.files.reading import read_values
 from seg.data.files.stored import Stored
 from seg.data.views.preprocessing import Preprocessing
 from seg.errors import DataError
-from seg.inference.predictor import Predictor
+from seg.inference.predictor import Predictor, stored_logits
 from seg.inference.views import softmax_in_place
 from seg.labels import LabelSet
 
@@ -109,11 +108,10 @@ class TrainedModel:
         else:
             name = Path(image)
             values, missing = read_values(name, preprocessing.wanted, None, preprocessing.nodata)
-        unit, missing = preprocessing.unit(values, missing, name)
-        resized = preprocessing.resize is not None
-        inputs = preprocessing.prepare(preprocessing.resized(unit), None if resized else missing)
         predictor = Predictor(self.network, self.labels.num_classes, tile, overlap, tta)
-        logits = resize_image(predictor(inputs[None])[0], values.shape[:2])
+        _, missing, logits = stored_logits(
+            lambda inputs: predictor(inputs[None])[0], preprocessing, values, missing, name
+        )
         classes = self.labels.predicted(logits)
         if missing is not None:
             classes[missing.all(axis=2)] = self.labels.ignore_index

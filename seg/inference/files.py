@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seg.data.files.grids import written_raster
-from seg.data.files.images import resize_image, write_png
+from seg.data.files.images import write_png
 from seg.data.files.places import Place, file_place
 from seg.data.files.reading import read_values, reader
 from seg.data.files.storage import File, VolumeSlice
@@ -21,6 +22,7 @@ from seg.data.masks.reading import write_mask
 from seg.data.samples.pairs import stem
 from seg.data.samples.slices import volume_slices
 from seg.data.views.preprocessing import Preprocessing
+from seg.inference.predictor import stored_logits
 from seg.inference.sliding_window import predict_logits, predict_rows
 from seg.labels import LabelSet
 from seg.pictures.overlay import overlay
@@ -84,11 +86,9 @@ class FilePredictor:
     def _array(self, file: Path | VolumeSlice) -> tuple[np.ndarray, np.ndarray]:
         """What to show of an image that is read as one, and its mask."""
         values, missing = read_values(file, self.preprocessing.wanted, None, self.preprocessing.nodata)
-        image, missing = self.preprocessing.unit(values, missing, file)
-        resized = self.preprocessing.resize is not None
-        inputs = self.preprocessing.prepare(self.preprocessing.resized(image), None if resized else missing)
-        logits = predict_logits(self.model, inputs, tile=self.tile, overlap=self.overlap)
-        mask = self.labels.predicted(resize_image(logits, image.shape[:2]))
+        predict = partial(predict_logits, self.model, tile=self.tile, overlap=self.overlap)
+        image, missing, logits = stored_logits(predict, self.preprocessing, values, missing, file)
+        mask = self.labels.predicted(logits)
         nothing = self._nothing(file, None, missing)
         if nothing is not None:
             mask[nothing] = self.labels.ignore_index

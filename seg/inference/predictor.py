@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from seg.data.files.images import resize_image
+from seg.data.files.storage import File
+from seg.data.views.preprocessing import Preprocessing
 from seg.inference.sliding_window import predict_logits
 from seg.inference.views import predict_views
 
 MAX_NUMBERS = 1 << 26  # logits of one forward pass: 256 MiB, whatever the batch size of the training
+
+
+def stored_logits(
+    predict: Callable[[np.ndarray], np.ndarray],
+    preprocessing: Preprocessing,
+    values: np.ndarray,
+    missing: np.ndarray | None,
+    file: File,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The logits of an image that is in memory as its file stores it.
+
+    Args:
+        predict: From what the model sees (H, W, B) float32 to logits (H, W, C).
+        preprocessing: That of the training.
+        values: (h, w, B) as stored.
+        missing: (h, w, B) bool, or None.
+        file: For messages.
+
+    Returns:
+        What `Preprocessing.unit` makes of the values, what is missing, and the logits (h, w, C) at the image's size.
+    """
+    image, missing = preprocessing.unit(values, missing, file)
+    resized = preprocessing.resize is not None
+    inputs = preprocessing.prepare(preprocessing.resized(image), None if resized else missing)
+    return image, missing, resize_image(predict(inputs), image.shape[:2])
 
 
 @dataclass(frozen=True)
